@@ -127,6 +127,8 @@ class Scene:
     >>> scene = load("scene.ws3d")
     >>> scene.views, scene.frame_id, scene.warnings
     (('cam_0', 'cam_1', 'cam_2'), 'base', ())
+    >>> scene.snapshot.alignment.metric
+    True
 
     Args:
         snapshot: what was built, or loaded.
@@ -255,6 +257,11 @@ class Scene:
     def undo(self) -> Scene:
         """The scene before the newest :meth:`add` or :meth:`refine` since it was built or loaded.
 
+        >>> scene = load("scene.ws3d")
+        >>> more, _ = scene.refine(1, ("cam_1", 74, 81))
+        >>> len(more.undo().segment(1)) == len(scene.segment(1))
+        True
+
         Raises:
             PromptError: there was none.
         """
@@ -273,8 +280,16 @@ class Scene:
     def find(self, text: str, weights: str = TextConfig.weights, device: str = "auto") -> ViewMask:
         """What a text names ("the red mug"), by SAM 3, for :meth:`segment`.
 
-        ``scene.segment(scene.find("the red mug"))`` is its cloud. Each call loads the weights:
-        :class:`wildseg3d_ros.masks.text.sam3.TextFinder` keeps them, and has all that is found.
+        Each call loads the weights: :class:`wildseg3d_ros.masks.text.sam3.TextFinder` keeps them,
+        and has all that is found.
+
+        >>> scene = load("scene.ws3d")
+        >>> scene.segment(scene.find("the red mug"))  # doctest: +SKIP
+        <cloud of object 3: 54084 points in 'base', score 0.97>
+        >>> scene.find("")
+        Traceback (most recent call last):
+        ...
+        wildseg3d_ros.core.errors.PromptError: the text is empty; name ...
 
         Args:
             weights: hub name of a downloaded model, or its folder.
@@ -321,6 +336,10 @@ class Scene:
 
         In a notebook what is returned shows the page. The process ends with this one, by
         ``close()``, or when what is returned is forgotten.
+
+        >>> with load("scene.ws3d").show(browser=False) as page:  # doctest: +SKIP
+        ...     print(page.address)
+        http://localhost:8080
 
         Args:
             port: or the next free one.

@@ -239,16 +239,25 @@ def examples() -> Iterator[tuple[str, list[doctest.DocTest]]]:
         yield name, doctest.DocTestFinder().find(value, attribute, home)
 
 
+def without_example(found: list[doctest.DocTest]) -> list[str]:
+    """Of a name and its public members, those that no example of it uses."""
+    text = "".join(example.source for each in found for example in each.examples)
+    members = [each.name.rpartition(".")[2] for each in found[1:]]
+    return [name for name in members if name[0] != "_" and not re.search(rf"\.{name}\b", text)] + (
+        [] if text else [found[0].name]
+    )
+
+
 def test_docstrings_are_true(truth, tmp_path, monkeypatch):
-    """Each has an example, and it runs where there are a recording and its scene."""
+    """Each name and each of its members has an example, and it runs where there are a recording
+    and its scene."""
     save_scene(exact_scene(truth), tmp_path / "scene.ws3d")
     write_folder(tmp_path / "recording", truth.recording())
     monkeypatch.chdir(tmp_path)
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     bare = []
     for name, found in examples():
-        if not any(each.examples for each in found):
-            bare.append(name)
+        bare += [f"{name}: {each}" for each in without_example(found)]
         for each in found:
             runner.run(each)
     assert (bare, runner.failures) == ([], 0)

@@ -62,9 +62,11 @@ def point_views(seen_at):
 
 
 def count_agreeing(panel):
-    """Pixels from green to yellow."""
-    _, green, blue = np.moveaxis(panel.astype(int), 2, 0)
-    return int(((green >= 200) & (blue <= 135)).sum())
+    """Pixels from blue to yellow: on the line between the two colours."""
+    good, nearly = np.array(COLORS[Outcome.AGREES]), np.array(NEARLY)
+    share = np.clip((panel - good) @ (nearly - good) / np.sum((nearly - good) ** 2), 0, 1)
+    off = panel - (good + share[..., None] * (nearly - good))
+    return int((np.abs(off).max(axis=2) < 8).sum())
 
 
 def reprojection(off, outcome=Outcome.AGREES, uv=(100.0, 50.0)):
@@ -245,7 +247,7 @@ def test_fitted_centres_images_of_any_shape():
     assert (panel[:, 180:300] == 255).all() and not (panel[:, [179, 300]] == 255).any()
 
 
-def test_pair_picture_shows_red_as_given_and_green_when_mended(truth):
+def test_pair_picture_shows_crosses_as_given_and_few_when_mended(truth):
     """Poses of two cameras exchanged, and the right ones."""
     wrong = MISTAKES["two poses swapped"].make(truth.views[:2], np.random.default_rng(0))
     stages = [

@@ -12,6 +12,7 @@ from PIL import Image
 from benchmarks import figures, moving_picture
 from benchmarks.evaluation import plots
 from wildseg3d_ros.io.pictures import object_colors
+from wildseg3d_ros.rig import overview, pictures
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {page: page.read_text() for page in (ROOT / "docs").rglob("*.md")}
@@ -44,9 +45,12 @@ SEEN = {
 
 
 @pytest.mark.parametrize("eye", SEEN)
-def test_objects_have_colours_that_everybody_can_tell_apart(eye):
+def test_colours_can_be_told_apart_by_everybody(eye):
+    """Of objects, of verdicts on cameras, and of what becomes of points."""
     drawn = [[int(c[k : k + 2], 16) for k in (1, 3, 5)] for c in figures.COLORS]
-    for colors in (drawn, [*object_colors(range(10)).values()]):
+    objects, points = [*object_colors(range(10)).values()], [*pictures.COLORS.values()]
+    verdicts = [*{*overview.COLORS.values()}]  # two mean the same
+    for colors in (drawn, objects, verdicts, [*points, pictures.NEARLY]):
         share = np.array(colors) / 255
         linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
         seen = np.clip(linear @ SEEN[eye].T, 0, 1).astype(np.float32)

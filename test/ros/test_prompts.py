@@ -82,12 +82,21 @@ def test_segment_all_kinds_of_prompts(live):
     assert both.object_ids == (1, 2)
 
 
-def test_docstring_of_the_client_is_true(live):
-    """Its example, beside the node of the other tests."""
-    (example,) = doctest.DocTestFinder(recurse=False).find(SceneClient, "SceneClient")
-    assert example.examples
+def test_docstrings_of_the_client_are_true(world, tmp_path):
+    """Each public method has an example, which runs on a new scene."""
+    world.scene_node(scene_folder=str(tmp_path))
+    world.replay()
+    client = world.client()
+    found = doctest.DocTestFinder().find(SceneClient, "SceneClient", extraglobs={"client": client})
+    public = [each for each in found if "._" not in each.name]
+    assert [each.name for each in public if not each.examples] == []
+    assert len(public) > 15
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-    assert runner.run(example).failed == 0
+    for each in public:
+        client.build()
+        runner.run(each)
+        client.drop_views()
+    assert runner.failures == 0
 
 
 def test_segment_points_in_any_frame(live):

@@ -67,8 +67,11 @@ class Aligner:
     >>> views = load_folder("recording").views
     >>> pairs = [(0, 1), (1, 2)]
     >>> predictions = load_pointmaps(SceneConfig().pointmaps).predict(views, pairs, Progress())
-    >>> Aligner(predictions, views).solve().world_from_cam.shape
+    >>> aligner = Aligner(predictions, views)
+    >>> aligner.solve().world_from_cam.shape
     (3, 4, 4)
+    >>> len(aligner.fuse().points)  # a map of every view
+    3
     """
 
     def __init__(

@@ -8,7 +8,7 @@ import html
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.io.pictures import jpeg
+from wildseg3d_ros.io.pictures import BAD, CHANGED, GOOD, UNSURE, jpeg
 
 _STYLE = """\
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1540px; margin: 0 auto;
@@ -23,9 +23,15 @@ td, th { text-align: left; padding: .4rem .8rem .4rem 0; border-bottom: 1px soli
   vertical-align: top }
 th, .notes { color: #969ea8; font-weight: 400 }
 i { white-space: nowrap; font-style: normal }
-.ok { color: #00cd82 } .unchecked { color: #f0e442 } .moved { color: #ffa03c }
-.suspect, .left { color: #ff5a50 }
-"""
+""" + "".join(
+    f".{verdict} {{ color: rgb{color} }}\n"
+    for verdict, color in (
+        ("ok", GOOD),
+        ("moved", CHANGED),
+        ("unchecked", UNSURE),
+        ("suspect, .left", BAD),
+    )
+)
 
 
 def document(title: str, body: str, style: str = "") -> str:

@@ -38,6 +38,12 @@ TEXT: RGB = (235, 238, 242)
 """Light on dark."""
 FAINT: RGB = (150, 158, 168)
 """Of what matters less."""
+# Blue and orange, not green and red: told apart by everybody, on dark ground.
+GOOD: RGB = (86, 190, 255)
+UNSURE: RGB = (240, 228, 66)
+BAD: RGB = (240, 95, 0)
+CHANGED: RGB = (175, 125, 255)
+"""Of what agrees, of what cannot be told, of what contradicts, and of what was put right."""
 # Clicks that add are green, those that take away are red.
 _CLICK: RGB = (60, 230, 90)
 _NEGATIVE: RGB = (255, 70, 70)

@@ -12,22 +12,32 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.geometry.cameras import rays_of
 from wildseg3d_ros.core.geometry.transforms import apply
 from wildseg3d_ros.core.types import View
-from wildseg3d_ros.io.pictures import FAINT, FONT, RGB, TEXT, draw_text
+from wildseg3d_ros.io.pictures import (
+    BAD,
+    CHANGED,
+    FAINT,
+    FONT,
+    GOOD,
+    RGB,
+    TEXT,
+    UNSURE,
+    draw_text,
+)
 from wildseg3d_ros.io.rendering import BACKGROUND
 from wildseg3d_ros.rig.cameras import Cameras
 from wildseg3d_ros.rig.panel import AXIS_COLORS, PANEL, Panel
 from wildseg3d_ros.rig.pictures import Stage, clipped
 from wildseg3d_ros.rig.reprojection import Reprojections, measured_points
 
-SOLVED: RGB = (120, 215, 255)
+SOLVED = TEXT
 """Of cameras that are not as given: after alignment, or without a mistake."""
 
 COLORS: dict[str, RGB] = {
-    "ok": (0, 205, 130),
-    "suspect": (255, 60, 50),
-    "left out": (255, 60, 50),
-    "moved": (255, 160, 60),
-    "unchecked": (240, 228, 66),
+    "ok": GOOD,
+    "suspect": BAD,
+    "left out": BAD,
+    "moved": CHANGED,
+    "unchecked": UNSURE,
     "mended": SOLVED,
 }
 """Of cameras, by their verdicts."""
@@ -147,7 +157,8 @@ def draw_rig(
         color = COLORS[verdicts[v]]
         panel.draw_camera(pose, length * _corners(views[v], K), color, 2)
         panel.draw_axes(pose, 0.8 * length, 2)
-        named.append((views[v].name, pose[:3, 3], color))
+        sign = "" if verdicts[v] == "ok" else f" {verdicts[v]}"
+        named.append((views[v].name + sign, pose[:3, 3], color))
     named += [(views[v].name, pose[:3, 3], SOLVED) for v, pose, _ in others
               if not cameras.posed[v]]  # fmt: skip
     panel.draw_names(named)
@@ -173,7 +184,8 @@ def _colors(
     for v in np.unique(seen_by).tolist():
         own = seen_by == v
         cols, rows = np.clip(uv[own], 0, np.array(views[v].size[::-1]) - 1).T
-        out[own], verdict = views[v].image[rows, cols], verdicts[v]
+        out[own] = views[v].image[rows, cols]
+        verdict = str(verdicts[v])
         if "ok" in verdicts and verdict not in ("ok", "mended"):
             out[own] = 0.5 * out[own] + 0.5 * np.array(COLORS[verdict])
     return np.rint(out).astype(np.uint8)

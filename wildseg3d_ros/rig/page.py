@@ -240,6 +240,10 @@ def _sentence(text: str) -> str:
 _STYLE = """\
 td:nth-child(2) { font-weight: 600; overflow-wrap: anywhere; min-width: 6rem }
 td:nth-child(6), td:nth-child(7) { white-space: nowrap }
+h1 .ok::before, b.ok::before { content: "\\2713\\a0" }
+h1 .suspect::before, b.suspect::before, b.left::before { content: "\\2717\\a0" }
+h1 .moved::before, b.moved::before { content: "\\2192\\a0" }
+h1 .unchecked::before, b.unchecked::before { content: "?\\a0" }
 """
 _BODY = """\
 <h1>Cameras: <span class="{verdict}">{verdict}</span></h1>
@@ -260,7 +264,7 @@ are, are tinted with the colour of the verdict. The thin axes at the origin are 
 {overviews}
 <h2>Pairs of cameras</h2>
 <p class="notes">Left the one camera's image, then the other's with what the first one sees
-carried into it. Pairs that agree least come first, at most twelve are shown. Red along the edges
-of things is common; red all over is not.</p>
+carried into it. Pairs that agree least come first, at most twelve are shown. Orange crosses along
+the edges of things are common; all over they are not.</p>
 {pairs}
 """

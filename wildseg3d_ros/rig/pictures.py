@@ -10,23 +10,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.types import View
-from wildseg3d_ros.io.pictures import FAINT, FONT, RGB, TEXT, dimmed, draw_text
+from wildseg3d_ros.io.pictures import (
+    BAD,
+    FAINT,
+    FONT,
+    GOOD,
+    RGB,
+    TEXT,
+    UNSURE,
+    dimmed,
+    draw_text,
+)
 from wildseg3d_ros.io.rendering import BACKGROUND
 from wildseg3d_ros.rig.cameras import Cameras
 from wildseg3d_ros.rig.report import percent
 from wildseg3d_ros.rig.reprojection import Outcome, Reprojection, Reprojections
 from wildseg3d_ros.rig.surfaces import TOLERANCE
 
-# Told apart by most people with a colour vision deficiency.
 COLORS: dict[Outcome, RGB] = {
     Outcome.UNKNOWN: (165, 165, 170),
-    Outcome.HIDDEN: (90, 140, 255),
-    Outcome.AGREES: (0, 205, 130),
-    Outcome.CONTRADICTS: (255, 60, 50),
+    Outcome.HIDDEN: (120, 94, 240),
+    Outcome.AGREES: GOOD,
+    Outcome.CONTRADICTS: BAD,
 }
-"""Of points, by what becomes of them."""
+"""Of points, by what becomes of them. What contradicts is a cross, all else a dot."""
 
-NEARLY: RGB = (240, 228, 66)
+NEARLY = UNSURE
 """Of points that are nearly too far from the surface to agree."""
 
 _PANEL = 480, 360  # width and height [px]
@@ -110,9 +119,19 @@ def draw_reprojection(image: NDArray[np.uint8], found: Reprojection) -> NDArray[
         if found.matched is not None and np.isfinite(should[k]).all():
             ends = [np.rint(each[k]).clip(-10_000, 10_000).astype(int) for each in (shown, should)]
             cv2.line(panel, ends[0].tolist(), ends[1].tolist(), color, 1, cv2.LINE_AA)
-        centre = np.rint(shown[k] * 16).astype(int).tolist()
-        cv2.circle(panel, centre, radius * 16, color, -1, cv2.LINE_AA, shift=4)
+        _draw_point(panel, shown[k], radius, color, found.outcome[k] == Outcome.CONTRADICTS)
     return panel
+
+
+def _draw_point(
+    panel: NDArray[np.uint8], at: NDArray[np.float64], radius: int, color: RGB, is_cross: bool
+) -> None:
+    if is_cross:
+        centre = np.rint(at).clip(-10_000, 10_000).astype(int).tolist()
+        cv2.drawMarker(panel, centre, color, cv2.MARKER_TILTED_CROSS, 2 * radius + 1, 2)
+    else:
+        centre = np.rint(at * 16).astype(int).tolist()
+        cv2.circle(panel, centre, radius * 16, color, -1, cv2.LINE_AA, shift=4)
 
 
 def point_colors(found: Reprojection) -> NDArray[np.uint8]:
@@ -176,8 +195,7 @@ def _share_color(share: float) -> RGB:
     if not np.isfinite(share):
         return COLORS[Outcome.CONTRADICTS]
     ends = (Outcome.CONTRADICTS, None, Outcome.AGREES)
-    red, yellow, green = (NEARLY if each is None else COLORS[each] for each in ends)
-    channels = zip(red, yellow, green, strict=True)
+    channels = zip(*(NEARLY if each is None else COLORS[each] for each in ends), strict=True)
     mixed = [round(float(np.interp(share, [0.5, 0.75, 0.95], c))) for c in channels]
     return mixed[0], mixed[1], mixed[2]
 
@@ -197,6 +215,7 @@ def _draw_legend(sheet: NDArray[np.uint8], baseline: int, is_matched: bool) -> N
         ]
     left = _GAP
     for color, text in entries:
-        cv2.circle(sheet, (left + 5, baseline - 5), 5, color, -1, cv2.LINE_AA)
+        at = np.array([left + 5.0, baseline - 5.0])
+        _draw_point(sheet, at, 5, color, color == COLORS[Outcome.CONTRADICTS])
         draw_text(sheet, text, left + 15, baseline, 0.44, FAINT)
         left += 15 + cv2.getTextSize(text, FONT, 0.44, 1)[0][0] + 18

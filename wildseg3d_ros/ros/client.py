@@ -85,6 +85,8 @@ class SceneClient:
     >>> found.points.shape, found.pose.header.frame_id
     ((..., 3), 'world')
 
+    Examples of the methods have such a ``client``, before which a red and a green ball lie.
+
     Args:
         namespace: of the scene node.
         timeout: seconds to wait for the node to appear, and for its answers to short questions.
@@ -121,7 +123,11 @@ class SceneClient:
         self.close()
 
     def close(self) -> None:
-        """Leaves the graph."""
+        """Leaves the graph, as the end of ``with`` does.
+
+        >>> other = SceneClient()
+        >>> other.close()
+        """
         self._spinner.stop()
         self._build.destroy()
         self._edit.destroy()
@@ -130,6 +136,8 @@ class SceneClient:
 
     def wait_until_ready(self, timeout: float | None = None) -> None:
         """Waits until the scene node is there.
+
+        >>> client.wait_until_ready(timeout=20.0)
 
         Raises:
             TimeoutError: it did not appear.
@@ -158,6 +166,12 @@ class SceneClient:
     ) -> BuildReport:
         """Builds a scene from what the cameras see now, and waits for it.
 
+        >>> report = client.build()
+        >>> report.objects, report.frame_id
+        (2, 'world')
+        >>> [each for each in report.cameras if each.verdict.verdict not in ("ok", "moved")]
+        []
+
         Args:
             cameras: names; none for all.
             progress: told of stage and fraction, in another thread.
@@ -175,6 +189,9 @@ class SceneClient:
     ) -> Edited:
         """Makes what is pointed at an object, where no object answers; waits for it.
 
+        >>> client.add_object([("front", 61, 53)]).object_ids  # it was an object
+        (1,)
+
         Args:
             clicks, prompt: as of :meth:`segment`.
             progress, cancelled: as of :meth:`build`.
@@ -191,17 +208,34 @@ class SceneClient:
         **prompt: Unpack[PromptOptions],
     ) -> Edited:
         """Corrects an object by clicks and points on and off it; arguments as of
-        :meth:`add_object`."""
+        :meth:`add_object`.
+
+        >>> before = client.segment([("front", 61, 53)])
+        >>> client.refine_object(1, [("front", 95, 46)]).object_ids  # the other ball, too
+        (1,)
+        >>> len(client.segment([("front", 61, 53)]).points) > len(before.points)
+        True
+        """
         prompt["object_ids"] = [object_id]
         goal = EditObject.Goal(edit=EditObject.Goal.REFINE, prompt=prompt_message(clicks, prompt))
         return Edited.of(self._reach(self._edit, goal, progress, cancelled))
 
     def check_rig(self, cameras: Sequence[str] = ()) -> LiveRig:
-        """What is wrong with the cameras, or with those named; builds nothing."""
+        """What is wrong with the cameras, or with those named; builds nothing.
+
+        >>> found = client.check_rig()
+        >>> [camera.verdict.name for camera in found.cameras]
+        ['front', 'left', 'right']
+        >>> found.verdict, found.problems
+        ('ok', ())
+        """
         return rig_report(self._ask(self._check, CheckRig.Request(cameras=list(cameras))))
 
     def save_poses(self, path: str, frames: Sequence[str] = (), parent_frame: str = "") -> str:
         """Writes the solved camera poses on the node's machine; returns the YAML text.
+
+        >>> "front_color_optical_frame" in client.save_poses("poses.yaml")
+        True
 
         Args:
             frames: link frames of the cameras, in the scene's order; none: the optical frames.
@@ -214,6 +248,16 @@ class SceneClient:
     ) -> Selection:
         """The object that is pointed at: its cloud and box.
 
+        >>> found = client.segment([("front", 61, 53)], target_frame="world")
+        >>> found.object_ids, found.points.shape
+        ((1,), (..., 3))
+        >>> found.pose.header.frame_id  # of the box
+        'world'
+        >>> client.segment([("front", 610, 53)])
+        Traceback (most recent call last):
+        ...
+        wildseg3d_ros.core.errors.WildSeg3DError: pixel (610, 53) is outside the image of ...
+
         Args:
             clicks: (camera, u, v) or (camera, u, v, label); label 1 is on the object, 0 is not.
             options: other ways to point, and how to give the reply: see
@@ -225,43 +269,88 @@ class SceneClient:
         self, clicks: Sequence[ClickTuple] = (), **options: Unpack[DescribeOptions]
     ) -> Description:
         """What a grasp planner asks of an object: arguments as of :meth:`segment`, with
-        :class:`wildseg3d_ros.ros.messages.requests.DescribeOptions`."""
+        :class:`wildseg3d_ros.ros.messages.requests.DescribeOptions`.
+
+        >>> found = client.describe(
+        ...     [("front", 61, 53)], include_surface=True, include_surroundings=True
+        ... )
+        >>> found.normals.shape == found.points.shape
+        True
+        >>> len(found.surroundings.points) > len(found.points)
+        True
+        """
         return Description.of(self._call(self._describe, describe_request(clicks, options)))
 
     def list_objects(self, target_frame: str = "") -> list[SceneObject]:
-        """All objects of the scene, boxes in the target frame; "" is the node's target_frame."""
+        """All objects of the scene, boxes in the target frame; "" is the node's target_frame.
+
+        >>> [each.object_id for each in client.list_objects()]
+        [1, 2]
+        """
         request = ListObjects.Request(target_frame=target_frame)
         return [scene_object(message) for message in self._ask(self._list, request).objects]
 
     def capture_views(self, cameras: Sequence[str] = ()) -> list[str]:
-        """Keeps what the cameras see now as views of the next scenes; returns the views' names."""
+        """Keeps what the cameras see now as views of the next scenes; returns the views' names.
+
+        >>> client.capture_views(["front"])
+        ['front@...']
+        """
         reply = self._ask(self._capture, CaptureViews.Request(cameras=list(cameras)))
         return [view.name for view in reply.views]
 
     def list_views(self) -> list[CapturedViewMessage]:
-        """The captured views that the next scene is built of: wildseg3d_msgs/msg/CapturedView."""
+        """The captured views that the next scene is built of: wildseg3d_msgs/msg/CapturedView.
+
+        >>> names = client.capture_views()
+        >>> [view.name for view in client.list_views()] == names
+        True
+        """
         return list(self._ask(self._views, ListViews.Request()).views)
 
     def drop_views(self, names: Sequence[str] = ()) -> int:
-        """Forgets captured views by name or camera, or all; returns how many are left."""
+        """Forgets captured views by name or camera, or all; returns how many are left.
+
+        >>> names = client.capture_views()
+        >>> client.drop_views(["front"]), client.drop_views()
+        (2, 0)
+        """
         return self._ask(self._drop, DropViews.Request(names=list(names))).kept
 
     def undo(self) -> Undone:
-        """Takes the newest added or refined object back."""
+        """Takes the newest added or refined object back.
+
+        >>> changed = client.refine_object(1, [("front", 95, 46)])
+        >>> back = client.undo()
+        >>> back.object_id, back.object_remains
+        (1, True)
+        """
         return Undone.of(self._ask(self._undo, Undo.Request()))
 
     def save_scene(self, path: str) -> str:
-        """Writes the scene to a file on the node's machine; returns its absolute path."""
+        """Writes the scene to a file on the node's machine; returns its absolute path.
+
+        >>> client.save_scene("balls.ws3d")
+        '/.../balls.ws3d'
+        """
         return self._ask(self._save, SaveScene.Request(path=path)).path
 
     def load_scene(self, path: str) -> str:
-        """Makes the node answer from a saved scene; returns its scene id."""
+        """Makes the node answer from a saved scene; returns its scene id.
+
+        >>> path, scene_id = client.save_scene("balls.ws3d"), client.build().scene_id
+        >>> client.load_scene(path) == scene_id
+        False
+        """
         return self._ask(self._load, LoadScene.Request(path=path)).scene_id
 
     def label_maps(
         self, cameras: Sequence[str], timeout: float = 20.0
     ) -> dict[str, NDArray[np.int32]]:
         """(H, W) int32 object ids of each camera's cached masks, 0 = no object.
+
+        >>> client.label_maps(["front"])["front"][53, 61]
+        np.int32(1)
 
         Raises:
             TimeoutError: a camera's labels did not come; the text names it.

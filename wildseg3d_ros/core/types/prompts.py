@@ -169,7 +169,11 @@ class Prompt:
             )
 
     def with_found(self, mask: ViewMask) -> Prompt:
-        """The prompt with the mask of what its text names in place of the text."""
+        """The prompt with the mask of what its text names in place of the text.
+
+        >>> Prompt(text="red mug").with_found(ViewMask("front", np.eye(4, dtype=bool))).text
+        ''
+        """
         return replace(self, masks=(*self.masks, mask), text="")
 
 

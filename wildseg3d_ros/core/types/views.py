@@ -55,8 +55,11 @@ class View:
     >>> image = np.zeros((480, 640, 3), np.uint8)
     >>> K = np.array([[600, 0, 319.5], [0, 600, 239.5], [0, 0, 1]])
     >>> depth = np.full((480, 640), 0.8, np.float32)
-    >>> View("front", image, K=K, depth=depth, world_from_cam_prior=np.eye(4)).size
-    (480, 640)
+    >>> view = View("front", image, K=K, depth=depth, world_from_cam_prior=np.eye(4))
+    >>> view.size, view.full_size
+    ((480, 640), (480, 640))
+    >>> view.intrinsics_for("stereo")[0, 0]  # an error where there are none
+    np.float64(600.0)
 
     Attributes:
         name: camera name, unique in a scene.
