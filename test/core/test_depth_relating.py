@@ -19,8 +19,11 @@ from wildseg3d_ros.pointmaps.depth.backend import (
     _rejected,
 )
 from wildseg3d_ros.pointmaps.depth.config import DepthPointmapConfig
+from wildseg3d_ros.pointmaps.depth.noise import DepthNoise as NoiseModel
 from wildseg3d_ros.pointmaps.depth.registration.chain import chained
+from wildseg3d_ros.pointmaps.depth.registration.dense import refine
 from wildseg3d_ros.pointmaps.depth.registration.pair import Registration
+from wildseg3d_ros.pointmaps.depth.registration.prior import PosePrior
 from wildseg3d_ros.sim.noise import DepthNoise
 from wildseg3d_testing.rigs import with_pose_error
 from wildseg3d_testing.scenes import construct_scene
@@ -131,3 +134,24 @@ def test_poses_that_are_worse_than_is_said_of_them():
         if not pair.doubtful:
             np.testing.assert_allclose(pair.a_from_map_b, truth, atol=5e-3)
     assert sum(not pair.doubtful for pair in found) >= 3
+
+
+def test_noise_of_far_surface_is_no_contradiction():
+    """A floor from 0.9 m to 4 m, where noise is 20 times as large as here."""
+    K = np.array([[280.0, 0, 160], [0, 280, 120], [0, 0, 1]])
+    rows = np.repeat(np.arange(240.0)[:, None], 320, axis=1)
+    down = np.sin(0.3) + np.cos(0.3) * (rows - 120) / 280
+    depth = np.where(down > 0.15, 0.6 / np.maximum(down, 0.15), 0.0)
+    rng, backend, noise = np.random.default_rng(0), DepthPointmaps(), NoiseModel()
+    image = rng.integers(0, 255, (240, 320, 3), dtype=np.uint8)
+    frames = []
+    for _ in range(2):
+        measured = depth + 3.0 * noise.sigma(depth) * rng.normal(size=depth.shape) * (depth > 0)
+        view = View("floor", image, K, measured.astype(np.float32))
+        frames.append(backend._prepare(view, False).frame)
+    found = refine(*frames, PosePrior(np.eye(4), 0.01, 0.01))
+    assert found.before.consistency > 0.99
+    # Of a camera that is 60 mm higher the floor stands before the other's.
+    raised = make_transform(np.eye(3), [0.0, -0.06 * np.cos(0.3), -0.06 * np.sin(0.3)])
+    both = [refine(*frames, PosePrior(pose, 1e-4, 1e-4)) for pose in (raised, invert(raised))]
+    assert all(each is None or each.before.consistency < 0.8 for each in both)

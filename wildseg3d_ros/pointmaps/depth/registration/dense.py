@@ -33,6 +33,9 @@ from wildseg3d_ros.pointmaps.depth.registration.system import normal_equations
 MIN_AGREEING = 60
 """Samples of both frames together that must agree before a pair counts as overlapping."""
 
+_BEYOND = 6.0
+"""Deviations of a pair of surface points that noise does not make."""
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -88,7 +91,8 @@ def agreement(
 
     Args:
         gate: metres; points farther than this from the surface say nothing about how well it fits
-            (behind it they are hidden, in front of it they contradict).
+            (behind it they are hidden, in front of it by six of their own deviations, too, they
+            contradict).
     """
     agreeing = in_front = total = 0
     costs = []
@@ -96,7 +100,12 @@ def agreement(
         found = associate(direction, samples)
         near = point_to_plane(direction, found, gate)
         agreeing += int((np.abs(near.value) < 3.0).sum())
-        in_front += int((found.depth_error < -gate).sum())
+        # What is far or seen at a grazing angle is measured worse than the typical point.
+        sigma = np.hypot(
+            direction.target.sigma[found.rows, found.cols],
+            direction.source.sample_sigma[found.chosen],
+        )
+        in_front += int((found.depth_error < -np.maximum(gate, _BEYOND * sigma)).sum())
         total += found.total
         costs.append(np.minimum(near.value**2, 9.0))
     cost = np.concatenate(costs)
@@ -132,7 +141,7 @@ def refine(frame_a: Frame, frame_b: Frame, prior: PosePrior) -> Refinement | Non
         return None
     # Of a pair of surface points.
     noise = float(np.hypot(np.median(frame_a.sample_sigma), np.median(frame_b.sample_sigma)))
-    fine = 6.0 * noise
+    fine = _BEYOND * noise
     before = agreement(frame_a, frame_b, prior.a_from_b, fine)
     pose, fit = prior.a_from_b, None
     for stage in _stages(frame_a, frame_b, prior.sigma_at(pivot), noise):
@@ -154,7 +163,7 @@ def refine(frame_a: Frame, frame_b: Frame, prior: PosePrior) -> Refinement | Non
 def _stages(frame_a: Frame, frame_b: Frame, prior_sigma: float, noise: float) -> Iterator[_Stage]:
     """From coarse to fine; the first gate holds three deviations of the prior, the last six of a
     point."""
-    fine = 6.0 * noise
+    fine = _BEYOND * noise
     coarse = max(3.0 * prior_sigma, fine)
     size = max(len(frame_a.sample_points), len(frame_b.sample_points))
     # Gate, samples, texture level, passes, and the step, in a point's noise, that ends the stage.
