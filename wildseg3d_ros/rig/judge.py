@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.factor_graph import outlier_limit
 from wildseg3d_ros.core.types import View
-from wildseg3d_ros.pointmaps.depth.registration.pair import DOUBTFUL
 from wildseg3d_ros.rig import mistakes
 from wildseg3d_ros.rig.cameras import Cameras, Evidence, all_pairs, chosen_pairs
 from wildseg3d_ros.rig.focal import fit_focal_length
@@ -32,6 +31,9 @@ cameras that look at different tables, with things of the same kinds, up to 21."
 
 _TOLD = 5.0
 """Log ratio, up or down, from which something is told about a camera."""
+
+_ALMOST_ALL = 0.93
+"""Share of what two right cameras compare that agrees, where little but planes tells."""
 
 _THINNED = 4
 """For the search, each so-manieth point; the best are compared again by all."""
@@ -296,7 +298,7 @@ def _verdict(own: Evidence) -> tuple[Verdict, str]:
     # Of a camera that was moved planes still agree, and a little more by chance.
     tell = own.log_ratio >= _TOLD
     agree = (own.agreeing[tell] / own.compared[tell]).max(initial=0.0)
-    if own.sure.sum() < _ENOUGH and agree < DOUBTFUL:
+    if own.sure.sum() < _ENOUGH and agree < _ALMOST_ALL:
         return "unchecked", "too little but planes in common with others, and not all of it agrees"
     return "ok", ""
 
