@@ -14,6 +14,7 @@ from benchmarks import (
     association,
     batch,
     camera_throughput,
+    doubtful_pairs,
     grasping,
     kicked_cameras,
     machine,
@@ -56,6 +57,7 @@ BENCHMARKS = {
     "rgb_rigs": rgb_rigs.measure,
     "rig": rig_mistakes.main,
     "kicked": kicked_cameras.main,
+    "doubtful": doubtful_pairs.main,
     "batch": batch.main,
     "scaling": scaling.main,
 }
