@@ -245,6 +245,30 @@ def test_batch_locks_its_folder(recordings, tmp_path):
         run([recordings / "a"], tmp_path, Nested())
 
 
+def test_workers_end_with_a_killed_batch_and_keep_its_folder_until_then(recordings, tmp_path):
+    class Idle:
+        """Does nothing."""
+
+        def run(self, jobs, settings):
+            return iter(())
+
+    command = [sys.executable, "-m", "wildseg3d_ros.cli", *words(recordings, tmp_path)]
+    begun = tmp_path / "a" / "record.json"
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as batch:
+        while not begun.exists():
+            time.sleep(0.01)
+        (worker,) = children("wildseg3d_ros.batch.worker")
+        os.kill(worker, signal.SIGSTOP)  # what it was at, it would go on with
+        batch.kill()
+        batch.wait()
+        with pytest.raises(ConfigError, match="another batch works"):
+            run([recordings / "a"], tmp_path, Idle())
+        os.kill(worker, signal.SIGCONT)
+        assert batch.stderr.read() == ""  # until the worker, which has it, too, has ended
+    assert read_record(tmp_path / "a").state == "failed" and not list(tmp_path.glob("*/scene*"))
+    run([recordings / "a"], tmp_path, Idle())
+
+
 def test_batch_survives_a_killed_worker(recordings, tmp_path):
     paths, killed = [recordings / name for name in NAMES], []
     killer = kill_when_there("wildseg3d_ros.batch.worker", killed)

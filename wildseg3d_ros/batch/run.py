@@ -199,6 +199,7 @@ def _locked(output: Path) -> Iterator[None]:
                 f"another batch works in '{output}' ({lock.read().strip() or 'unknown process'}): "
                 "wait for it, or give another -o"
             ) from None
+        os.set_inheritable(lock.fileno(), True)  # a worker that is left over holds it, too
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}")
         lock.flush()
