@@ -249,7 +249,7 @@ def test_load_views_keeps_what_is_needed(truth, tmp_path):
 
 
 def test_eval_prints_the_papers_table(truth, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(pipeline, "load_pointmaps", lambda _: OraclePointmaps(truth))
+    monkeypatch.setattr(pipeline, "load_for", lambda *_: OraclePointmaps(truth))
     monkeypatch.setattr(pipeline, "load_masks", lambda _: OracleMasks(truth))
     write_nvos(tmp_path, truth)
     words = ["eval", str(tmp_path), "--protocol", "nvos", "--json", str(tmp_path / "out.json")]
