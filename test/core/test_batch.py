@@ -177,6 +177,36 @@ def test_batch_refuses_a_folder_of_other_settings(made, recordings, tmp_path, ca
     assert read_record(output / "a").settings != read_record(made / "a").settings
 
 
+def test_batch_makes_a_scene_anew_whose_record_is_damaged(made, recordings, tmp_path, capsys):
+    output = tmp_path / "scenes"
+    shutil.copytree(made, output)
+    scene = (output / "a" / "scene.ws3d").read_bytes()
+    for name in ("a", "b"):
+        (output / name / "record.json").write_text("")
+    (notes := output / "b" / "notes.txt").write_text("mine")
+    before = times(output)
+    assert cli.main(words(recordings, output)) == 3
+    assert [times(output)[name] != before[name] for name in NAMES] == [True, False, False]
+    assert (output / "a" / "scene.ws3d").read_bytes() == scene
+    rows = json.loads((output / "batch.json").read_text())["scenes"]
+    (error,) = (row["error"] for row in rows if row["name"] == "b")
+    assert "holds 'notes.txt' and a damaged record.json" in error
+    notes.unlink()
+    assert cli.main(words(recordings, output)) == 3
+    assert read_record(output / "b").state == "done"
+
+
+def test_batch_tells_records_of_another_version(made, recordings, tmp_path, capsys):
+    output = tmp_path / "scenes"
+    shutil.copytree(made, output)
+    record = output / "a" / "record.json"
+    record.write_text(record.read_text().replace('"version": 2', '"version": 1'))
+    assert cli.main(words(recordings, output)) == 2
+    assert "1 of 4 scenes" in (error := capsys.readouterr().err) and "e.g. 'a'" in error
+    assert cli.main(words(recordings, output, "--redo")) == 3
+    assert read_record(output / "a").state == "done"
+
+
 def test_batch_exports_a_scene_that_is_made_anew_in_the_formats_that_it_had(made, tmp_path):
     output = tmp_path / "scenes"
     recording = read_record(made / "a").recording
