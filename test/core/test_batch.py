@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -401,26 +402,50 @@ def test_ray_loses_nothing_and_writes_the_same_bytes(cluster, made, recordings, 
     assert read_record(tmp_path / "empty").error == read_record(made / "empty").error
 
 
-def test_ray_says_what_is_missing(cluster, recordings, tmp_path, capsys):
+def test_ray_says_what_is_missing(cluster, recordings, tmp_path, capfd):
+    other = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    threading.Thread(target=other.serve_forever, daemon=True).start()
+    of_other = f"127.0.0.1:{other.server_port}"
     for more, error in (
+        (("--ray", of_other), f"no Ray cluster answers at '{of_other}' (what listens there is no"),
         (("--ray", "127.0.0.1:9"), "no Ray cluster answers at '127.0.0.1:9'"),
         (("--ray", cluster.address, "--gpus-per-worker", "0.5"), "takes 0.5 GPU"),
         (("--ray", cluster.address, "--workers", "2"), "--workers is for this machine"),
     ):
         assert cli.main(words(recordings, tmp_path, *more)) == 2
-        assert error in capsys.readouterr().err
+        assert error in capfd.readouterr().err
+    other.shutdown()
+    other.server_close()
 
 
-def test_ray_that_does_not_start_in_time_is_one_line(recordings, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "said, raised, shown",
+    [
+        (
+            "",
+            "The current node timed out during startup.",
+            "does not start on this machine (The current node timed out",
+        ),
+        (
+            "W 1 1] gcs_client.cc:210: Unauthenticated: RPC error: InvalidAuthToken: ...\n",
+            "Failed to connect",
+            "wants its token (Failed to connect); copy ~/.ray/auth_token",
+        ),
+    ],
+    ids=["late", "token"],
+)
+def test_ray_that_cannot_be_had_is_one_line(
+    recordings, tmp_path, monkeypatch, capfd, said, raised, shown
+):
     ray = pytest.importorskip("ray")
 
     def slow(**_: object) -> None:
-        raise Exception("The current node timed out during startup.")  # as Ray has it
+        os.write(2, said.encode())  # as Ray's libraries do, past Python
+        raise Exception(raised)  # as Ray has it
 
     monkeypatch.setattr(ray, "init", slow)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     assert cli.main(words(recordings, tmp_path, "--ray", "local")) == 2
-    error = capsys.readouterr().err
-    assert "does not start on this machine (The current node timed out" in error
-    assert error.count("\n") == 1
+    error = capfd.readouterr().err
+    assert shown in error and error.count("\n") == 1
