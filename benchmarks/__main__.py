@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks import (
     alignment,
     association,
+    bags,
     batch,
     camera_throughput,
     grasping,
@@ -57,6 +58,7 @@ BENCHMARKS = {
     "rig": rig_mistakes.main,
     "kicked": kicked_cameras.main,
     "batch": batch.main,
+    "bags": bags.main,
     "scaling": scaling.main,
 }
 
