@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks import (
     alignment,
     association,
+    bags,
     batch,
     camera_throughput,
     doubtful_pairs,
@@ -59,6 +60,7 @@ BENCHMARKS = {
     "kicked": kicked_cameras.main,
     "doubtful": doubtful_pairs.main,
     "batch": batch.main,
+    "bags": bags.main,
     "scaling": scaling.main,
 }
 

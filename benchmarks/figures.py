@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks import rig_pictures
+from benchmarks import rig_pictures, scaling
 from benchmarks.recordings import REAL_DATA
 from wildseg3d_ros.core.geometry.cameras import back_project, project
 from wildseg3d_ros.core.geometry.similarity import umeyama
@@ -383,6 +383,7 @@ FIGURES: dict[str, Callable[[], Any]] = {
     "shelf": rig_pictures.shelf_picture,
     "rig": rig,
     "worst_cases": worst_cases,
+    "scaling": scaling.figure,
 }
 """What makes each picture of docs/images: matplotlib's figure, RGB, or None where its recording is
 absent. Those of the page are made by benchmarks/moving_picture.py, which needs a browser."""

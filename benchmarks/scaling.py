@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,28 +26,71 @@ SWEEPS = {
     "pairs": (1, 6),
     "objects": (1, 12),
 }
-COSTS = ("cpu", "memory_mb", "file_mb")
+COSTS = {
+    "cpu": "processor time [s]",
+    "memory_mb": "peak memory [MB]",
+    "file_mb": "scene file [MB]",
+}
+COLUMNS = {"width": "pixels"}
+"""Under which a quantity counts, where that has another name."""
 
 
 def main() -> dict[str, Any]:
-    """Figures by name; with matplotlib a plot, too, in out/scaling.png."""
-    runs: dict[str, list[dict[str, Any]]] = {}
-    empty = _run({})
-    for name, values in SWEEPS.items():
-        runs[name] = [_run({**MIDDLE, name: value}) for value in values]
-    results: dict[str, Any] = {"imports alone": empty}
+    """Figures by name."""
+    runs = sweeps()
+    results: dict[str, Any] = {"imports alone": _run({})}
     for name, found in runs.items():
-        column = {"width": "pixels"}.get(name, name)
+        column = COLUMNS.get(name, name)
         results[column] = {
             f"{row[column]}": {key: row[key] for key in (*COSTS, "pairs_used")} for row in found
         }
         sizes = [row[column] for row in found]
         for cost in COSTS:
-            rate, fixed = np.polyfit(sizes, [row[cost] for row in found], 1)
+            rate, fixed = _line(sizes, [row[cost] for row in found])
             results[column][f"{cost} fixed, rate"] = [float(f"{x:.3g}") for x in (fixed, rate)]
     results["stages of the largest images"] = runs["width"][-1]["stages"]
-    _plot(runs, Path("out/scaling.png"))
     return results
+
+
+@cache
+def sweeps() -> dict[str, list[dict[str, Any]]]:
+    """What each build costs, by what varies."""
+    return {
+        name: [_run({**MIDDLE, name: value}) for value in values]
+        for name, values in SWEEPS.items()
+    }
+
+
+def figure() -> Any:
+    """A plot of each cost by each quantity, with the line that was fitted."""
+    import matplotlib.pyplot as plt
+
+    runs = sweeps()
+    drawn, axes = plt.subplots(
+        len(COSTS), len(runs), figsize=(10, 6.5), layout="constrained", sharey="row"
+    )
+    for column, (name, found) in enumerate(runs.items()):
+        quantity = COLUMNS.get(name, name)
+        unit, label = (1e6, "megapixels of a view") if quantity == "pixels" else (1, quantity)
+        sizes = np.array([row[quantity] / unit for row in found])
+        axes[-1, column].set_xlabel(label, fontsize=8)
+        for axis, (cost, title) in zip(axes[:, column], COSTS.items(), strict=True):
+            values = [row[cost] for row in found]
+            rate, fixed = _line(sizes, values)
+            axis.plot(sizes, fixed + rate * sizes, "-", color="#56B4E9")
+            axis.plot(sizes, values, "o", color="black", markersize=4)
+            axis.tick_params(labelsize=7)
+            if column == 0:
+                axis.set_ylabel(title, fontsize=8)
+    for axis in axes[:, 0]:
+        axis.set_ylim(bottom=0)
+    return drawn
+
+
+def _line(sizes: Any, values: Any) -> tuple[float, float]:
+    """Rate and fixed part of the costs, by least squares."""
+    rate, fixed = np.polyfit(sizes, values, 1)
+    return float(rate), float(fixed)
 
 
 def build(config: dict[str, int]) -> dict[str, Any]:
@@ -86,25 +130,6 @@ def _run(config: dict[str, int]) -> dict[str, Any]:
     words = [sys.executable, "-m", "benchmarks.scaling", json.dumps(config)]
     done = subprocess.run(words, check=True, capture_output=True, text=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def _plot(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    try:
-        import matplotlib as mpl
-    except ModuleNotFoundError:
-        return
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(len(COSTS), len(runs), figsize=(14, 9), squeeze=False)
-    for column, (name, found) in enumerate(runs.items()):
-        for row, cost in enumerate(COSTS):
-            axis = axes[row][column]
-            axis.loglog([r[name] for r in found], [r[cost] for r in found], "o-")
-            axis.set(xlabel=name, ylabel=cost)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.tight_layout()
-    figure.savefig(path)
 
 
 if __name__ == "__main__":

@@ -407,6 +407,7 @@ def _each(given: Any) -> Iterator[Any]:
 def _pixels(given: Sequence[Any]) -> Click | Box:
     """(camera, u, v) or (camera, u0, v0, u1, v1)."""
     camera, *numbers = given
+    numbers = [n.item() if isinstance(n, np.ndarray) and n.ndim == 0 else n for n in numbers]
     if len(numbers) not in (2, 4) or not all(
         isinstance(each, int | float | np.number) and not isinstance(each, bool)
         for each in numbers

@@ -30,7 +30,7 @@ from wildseg3d_ros.masks.ignored import without_ignored
 from wildseg3d_ros.masks.interactive.joining import JoinedMasks
 from wildseg3d_ros.masks.interactive.updating import UpdatedMasks
 from wildseg3d_ros.pairing import choose_pairs, keep_largest
-from wildseg3d_ros.pointmaps import ComparesViews, NeedsPoses, PointmapBackend, load_pointmaps
+from wildseg3d_ros.pointmaps import ComparesViews, NeedsPoses, PointmapBackend, load_for
 from wildseg3d_ros.pointmaps.ignored import without_points
 from wildseg3d_ros.rig.judge import judge
 from wildseg3d_ros.rig.report import RigReport
@@ -83,7 +83,7 @@ def build_scene(
     views = [at_working_size(view, config.max_megapixels) for view in views]
     check_device(config.alignment.device)
     report = _check_rig(views, config, progress)
-    pointmaps = pointmaps or load_pointmaps(config.pointmaps)
+    pointmaps = pointmaps or load_for(views, config.pointmaps, progress)
     masks = masks or load_masks(config.masks)
     pointmaps.check(views)
     masks.check(views)
@@ -141,7 +141,7 @@ def update_scene(
     views = at_sizes_of(scene, views, config.max_megapixels)
     progress = progress or Progress()
     check_device(config.alignment.device)
-    pointmaps = pointmaps or load_pointmaps(config.pointmaps)
+    pointmaps = pointmaps or load_for(views, config.pointmaps, progress)
     backend = masks or load_masks_for(scene.masks, config.masks)
     if joins:
         masks = JoinedMasks(backend, scene.masks)

@@ -71,6 +71,30 @@ def write_mvsnet(folder: Path, truth: ConstructedScene) -> None:
         picture(folder / "images" / f"{i:08d}.png", view.image)
 
 
+def write_dtu(folder: Path, truth: ConstructedScene, trained: bool = False) -> None:
+    """Rectified/scan1/ in two lights, and Calibration/; or MVSNet's form of it. Millimetres."""
+    for i, view in enumerate(truth.views):
+        pose, K = invert(_pose(view)), _intrinsics(view)
+        pose[:3, 3] *= 1000
+        place, path = (
+            folder / "Rectified" / "scan1",
+            folder / f"Calibration/cal18/pos_{i + 1:03d}.txt",
+        )
+        text = _rows(-2.0 * K @ pose[:3])  # of any factor
+        if trained:
+            place, path = folder / "Rectified" / "scan1_train", folder / f"Cameras/{i:08d}_cam.txt"
+            text = f"extrinsic\n{_rows(pose)}\n\nintrinsic\n{_rows(K)}\n\n425.0 2.5\n"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        for light, image in (("0_r5000", view.image // 2), ("3_r5000", view.image)):
+            picture(place / f"rect_{i + 1:03d}_{light}.png", image)
+
+
+def write_dtu_trained(folder: Path, truth: ConstructedScene) -> None:
+    """As MVSNet's authors distribute it."""
+    write_dtu(folder, truth, trained=True)
+
+
 def write_llff(folder: Path, truth: ConstructedScene) -> None:
     """poses_bounds.npy; one focal length, and the axis through the middle of the image."""
     rows = []
@@ -206,6 +230,8 @@ WRITERS = {
     "tum": write_tum,
     "middlebury": write_middlebury,
     "mvsnet": write_mvsnet,
+    "dtu": write_dtu,
+    "dtu of MVSNet": write_dtu_trained,
     "apc": write_apc,
     "blender": write_blender,
 }

@@ -80,6 +80,7 @@ def test_segment_takes_what_users_pass(truth, scene):
         ((one,),),
         (ws.Click(*one),),
         ((one[0], np.int64(one[1]), np.float32(one[2])),),
+        ((one[0], np.array(one[1]), one[2]),),
         (1,),
         (np.int32(1),),
         ([1],),

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -177,6 +178,36 @@ def test_batch_refuses_a_folder_of_other_settings(made, recordings, tmp_path, ca
     assert read_record(output / "a").settings != read_record(made / "a").settings
 
 
+def test_batch_makes_a_scene_anew_whose_record_is_damaged(made, recordings, tmp_path, capsys):
+    output = tmp_path / "scenes"
+    shutil.copytree(made, output)
+    scene = (output / "a" / "scene.ws3d").read_bytes()
+    for name in ("a", "b"):
+        (output / name / "record.json").write_text("")
+    (notes := output / "b" / "notes.txt").write_text("mine")
+    before = times(output)
+    assert cli.main(words(recordings, output)) == 3
+    assert [times(output)[name] != before[name] for name in NAMES] == [True, False, False]
+    assert (output / "a" / "scene.ws3d").read_bytes() == scene
+    rows = json.loads((output / "batch.json").read_text())["scenes"]
+    (error,) = (row["error"] for row in rows if row["name"] == "b")
+    assert "holds 'notes.txt' and a damaged record.json" in error
+    notes.unlink()
+    assert cli.main(words(recordings, output)) == 3
+    assert read_record(output / "b").state == "done"
+
+
+def test_batch_tells_records_of_another_version(made, recordings, tmp_path, capsys):
+    output = tmp_path / "scenes"
+    shutil.copytree(made, output)
+    record = output / "a" / "record.json"
+    record.write_text(record.read_text().replace('"version": 2', '"version": 1'))
+    assert cli.main(words(recordings, output)) == 2
+    assert "1 of 4 scenes" in (error := capsys.readouterr().err) and "e.g. 'a'" in error
+    assert cli.main(words(recordings, output, "--redo")) == 3
+    assert read_record(output / "a").state == "done"
+
+
 def test_batch_exports_a_scene_that_is_made_anew_in_the_formats_that_it_had(made, tmp_path):
     output = tmp_path / "scenes"
     recording = read_record(made / "a").recording
@@ -243,6 +274,30 @@ def test_batch_locks_its_folder(recordings, tmp_path):
 
     with pytest.raises(ConfigError, match=f"another batch works .*process {os.getpid()} on"):
         run([recordings / "a"], tmp_path, Nested())
+
+
+def test_workers_end_with_a_killed_batch_and_keep_its_folder_until_then(recordings, tmp_path):
+    class Idle:
+        """Does nothing."""
+
+        def run(self, jobs, settings):
+            return iter(())
+
+    command = [sys.executable, "-m", "wildseg3d_ros.cli", *words(recordings, tmp_path)]
+    begun = tmp_path / "a" / "record.json"
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as batch:
+        while not begun.exists():
+            time.sleep(0.01)
+        (worker,) = children("wildseg3d_ros.batch.worker")
+        os.kill(worker, signal.SIGSTOP)  # what it was at, it would go on with
+        batch.kill()
+        batch.wait()
+        with pytest.raises(ConfigError, match="another batch works"):
+            run([recordings / "a"], tmp_path, Idle())
+        os.kill(worker, signal.SIGCONT)
+        assert batch.stderr.read() == ""  # until the worker, which has it, too, has ended
+    assert read_record(tmp_path / "a").state == "failed" and not list(tmp_path.glob("*/scene*"))
+    run([recordings / "a"], tmp_path, Idle())
 
 
 def test_batch_survives_a_killed_worker(recordings, tmp_path):
@@ -347,26 +402,50 @@ def test_ray_loses_nothing_and_writes_the_same_bytes(cluster, made, recordings, 
     assert read_record(tmp_path / "empty").error == read_record(made / "empty").error
 
 
-def test_ray_says_what_is_missing(cluster, recordings, tmp_path, capsys):
+def test_ray_says_what_is_missing(cluster, recordings, tmp_path, capfd):
+    other = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    threading.Thread(target=other.serve_forever, daemon=True).start()
+    of_other = f"127.0.0.1:{other.server_port}"
     for more, error in (
+        (("--ray", of_other), f"no Ray cluster answers at '{of_other}' (what listens there is no"),
         (("--ray", "127.0.0.1:9"), "no Ray cluster answers at '127.0.0.1:9'"),
         (("--ray", cluster.address, "--gpus-per-worker", "0.5"), "takes 0.5 GPU"),
         (("--ray", cluster.address, "--workers", "2"), "--workers is for this machine"),
     ):
         assert cli.main(words(recordings, tmp_path, *more)) == 2
-        assert error in capsys.readouterr().err
+        assert error in capfd.readouterr().err
+    other.shutdown()
+    other.server_close()
 
 
-def test_ray_that_does_not_start_in_time_is_one_line(recordings, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "said, raised, shown",
+    [
+        (
+            "",
+            "The current node timed out during startup.",
+            "does not start on this machine (The current node timed out",
+        ),
+        (
+            "W 1 1] gcs_client.cc:210: Unauthenticated: RPC error: InvalidAuthToken: ...\n",
+            "Failed to connect",
+            "wants its token (Failed to connect); copy ~/.ray/auth_token",
+        ),
+    ],
+    ids=["late", "token"],
+)
+def test_ray_that_cannot_be_had_is_one_line(
+    recordings, tmp_path, monkeypatch, capfd, said, raised, shown
+):
     ray = pytest.importorskip("ray")
 
     def slow(**_: object) -> None:
-        raise Exception("The current node timed out during startup.")  # as Ray has it
+        os.write(2, said.encode())  # as Ray's libraries do, past Python
+        raise Exception(raised)  # as Ray has it
 
     monkeypatch.setattr(ray, "init", slow)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     assert cli.main(words(recordings, tmp_path, "--ray", "local")) == 2
-    error = capsys.readouterr().err
-    assert "does not start on this machine (The current node timed out" in error
-    assert error.count("\n") == 1
+    error = capfd.readouterr().err
+    assert shown in error and error.count("\n") == 1

@@ -50,7 +50,7 @@ def scene_file(truth, tmp_path_factory):
 @pytest.fixture
 def oracles(truth, monkeypatch):
     """The pipeline with back ends that know the truth."""
-    monkeypatch.setattr(pipeline, "load_pointmaps", lambda _: OraclePointmaps(truth))
+    monkeypatch.setattr(pipeline, "load_for", lambda *_: OraclePointmaps(truth))
     monkeypatch.setattr(pipeline, "load_masks", lambda _: OracleMasks(truth))
 
 

@@ -37,7 +37,7 @@ def test_from_mapping_integer_for_float():
         ({"pairing": {"max_pairs_per_view": True}}, "of type int"),
         ({"pairing": {"max_pairs_per_view": 0}}, r"must lie in \[1"),
         ({"pairing": {"min_overlap": float("nan")}}, "must lie in"),
-        ({"pointmaps": {"backend": "telepathy"}}, "one of da3, depth"),
+        ({"pointmaps": {"backend": "telepathy"}}, "one of auto, da3, depth"),
         (
             {"pointmaps": {"depth": {"min_depth": 5}}},
             r"depth.min_depth' must be below",

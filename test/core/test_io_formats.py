@@ -233,6 +233,28 @@ def test_load_folder_mvsnet_tells_of_images_without_a_camera(written, tmp_path):
     assert any("no file NAME_cam.txt of them: 00000002.png" in s for s in recording.warnings)
 
 
+def test_load_folder_dtu_one_scan_one_light_and_the_cut_of_mvsnet(written, tmp_path):
+    root = shutil.copytree(written["dtu of MVSNet"], tmp_path / "dtu")
+    scan = root / "Rectified" / "scan1_train"
+    recording = load_folder(scan)
+    assert [view.name for view in recording.views] == ["rect_001", "rect_002", "rect_003"]
+    assert any("3 of the images" in text for text in recording.warnings)
+    shutil.copytree(scan, scan.with_name("scan9_train"))
+    with pytest.raises(FileError, match="2 scans, give one of them: Rectified/scan1_train, Rec"):
+        load_folder(root)
+    for path in scan.iterdir():  # as distributed: the files of Cameras/ and of Cameras/train/
+        picture(path, np.zeros((512, 640, 3), np.uint8))
+    for path in (root / "Cameras").iterdir():
+        extrinsic = path.read_text().partition("intrinsic\n")[0]
+        path.write_text(f"{extrinsic}intrinsic\n2892.33 0 823.205\n0 2883.175 619.071\n0 0 1\n")
+    train = np.array([[361.54125, 0, 82.900625], [0, 360.396875, 66.383875], [0, 0, 0.25]]) * 4
+    for view in load_folder(scan).views:
+        np.testing.assert_allclose(view.K, train, atol=0.251)  # which counts from pixels' corners
+    (root / "Cameras" / "00000001_cam.txt").unlink()
+    with pytest.raises(FileError, match="no camera 2 of 'rect_002' in"):
+        load_folder(scan, strict=True)
+
+
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
     """Scenes of six small frames, the first three of which have no pose to use."""
@@ -282,6 +304,8 @@ MISSING = {
     ("tum", "depth"): "cannot read image",
     ("mvsnet", "images"): "image folder of a scene of MVSNet's layout .* is missing",
     ("mvsnet", "images/00000001.png"): "has no image '00000001'",
+    ("dtu", "Calibration/cal18/pos_002.txt"): "has no camera 2 of 'rect_002'",
+    ("dtu", "Rectified/scan1"): "has 0 scans",
     ("middlebury", "view_1.png"): "cannot read image",
     ("apc", "frame-000001.depth.png"): "cannot read image",
 }
@@ -326,6 +350,8 @@ DAMAGED = {
     ("scannet", "pose/1.txt", lambda data: b"-inf " * 16): "tracking was lost",
     ("tum", "groundtruth.txt", lambda data: b"1.0 2 3\n"): "expected a stamp and 7 more, got 2",
     ("mvsnet", "cams/00000001_cam.txt", lambda data: data[:90]): "'intrinsic' and 9",
+    ("dtu", "Calibration/cal18/pos_002.txt", lambda data: data[:60]): "must hold 3x4 numbers",
+    ("dtu", "Calibration/cal18/pos_002.txt", lambda data: b"0 " * 12): "is no projection matrix",
     ("middlebury", "made_par.txt", lambda data: data[:-40]): "line 4: expected a name and 21",
     ("middlebury", "made_par.txt", lambda data: data.strip().rpartition(b" ")[0] + b" inf"): (
         "expected a finite 4x4 matrix"

@@ -116,6 +116,7 @@ def test_errors_name_the_cameras_pixels(scene):
     )
     with pytest.raises(PromptError, match="within 12 px") as error:
         scene.segment(("cam_0", *corner))
+    assert "pixel ({}, {}):".format(*corner) in str(error.value)
     u, v = map(int, str(error.value).split("begins at pixel (")[1].split(")")[0].split(","))
     assert scene.labels("cam_0")[v, u]
 

@@ -192,14 +192,15 @@ def folder(views, tmp_path_factory):
 class TestCommands:
     def test_build_writes_who_was_left_out(self, folder, tmp_path, capsys):
         out = tmp_path / "scene.json"
-        stereo = ["--set", "pointmaps.backend=stereo", "-o", str(tmp_path / "scene.ws3d")]
-        assert main(["build", str(folder), *stereo, "--json", str(out)]) == 0
+        scene = ["-o", str(tmp_path / "scene.ws3d")]
+        assert main(["build", str(folder), *scene, "--json", str(out)]) == 0
         cameras = json.loads(out.read_text())["cameras"]
         assert [c["verdict"] for c in cameras] == ["ok"] * 3 + ["left out"] * 2
         assert "between" in cameras[4]["why"] and cameras[4]["world_from_cam"] is None
         printed = capsys.readouterr().out
         assert "3 of 5 views" in printed and "left out" in printed
-        assert main(["build", str(folder), *stereo, "--strict", "--quiet"]) == 2
+        assert "no camera has depth: pointmaps.backend=stereo was taken" in printed
+        assert main(["build", str(folder), *scene, "--strict", "--quiet"]) == 2
         assert "2 groups" in capsys.readouterr().err
 
     def test_check_says_it_before_the_build(self, folder, views, capsys):

@@ -60,7 +60,7 @@ def folder(truth, tmp_path):
 def loaded(truth, monkeypatch):
     """The configurations that are loaded, of which the truth is what comes back."""
     asked = []
-    monkeypatch.setattr(pipeline, "load_pointmaps", lambda _: OraclePointmaps(truth))
+    monkeypatch.setattr(pipeline, "load_for", lambda *_: OraclePointmaps(truth))
 
     def load(config):
         asked.append(config)

@@ -85,7 +85,7 @@ def test_cli_other_package(plane_package, tmp_path):
         ("pointmaps.plan.depth=1", "'pointmaps.plan' (did you mean 'pointmaps.plane'?)"),
         (
             "pointmaps.backend=plan",
-            "one of da3, depth, mast3r, plane, stereo; got 'plan' (did you mean",
+            "one of auto, da3, depth, mast3r, plane, stereo; got 'plan' (did you mean",
         ),
         ("masks.backend=geometry", "geometric, sam2; got 'geometry' (did you mean 'geometric'?)"),
     ],
@@ -117,18 +117,20 @@ def test_backend_section_other_package(plane_package, tmp_path):
 def test_backend_section_is_a_value():
     """It is compared, hashed, pickled and replaced as any frozen dataclass is."""
     changed = PointmapConfig(backend="depth", depth=DepthPointmapConfig(max_depth=1.5))
-    assert changed == from_mapping(PointmapConfig(), {"depth": {"max_depth": 1.5}})
+    assert changed == from_mapping(
+        PointmapConfig(), {"backend": "depth", "depth": {"max_depth": 1.5}}
+    )
     assert changed != PointmapConfig()
-    assert PointmapConfig(depth=DepthPointmapConfig()) == PointmapConfig("depth")
+    assert PointmapConfig(depth=DepthPointmapConfig()) == PointmapConfig("auto")
     assert changed.depth.max_depth == 1.5
     assert changed.stereo == PointmapConfig().stereo
-    assert len({changed, PointmapConfig(), PointmapConfig("depth")}) == 2
+    assert len({changed, PointmapConfig(), PointmapConfig("auto")}) == 2
     again = pickle.loads(pickle.dumps(SceneConfig(pointmaps=changed)))
     assert again.pointmaps == changed
     assert hash(again) == hash(SceneConfig(pointmaps=changed))
     stereo = dataclasses.replace(changed, backend="stereo")
     assert (stereo.backend, stereo.depth.max_depth) == ("stereo", 1.5)
-    default = dataclasses.replace(stereo, backend="depth", depth=DepthPointmapConfig())
+    default = dataclasses.replace(stereo, backend="auto", depth=DepthPointmapConfig())
     assert default == PointmapConfig()
     with pytest.raises(dataclasses.FrozenInstanceError):
         changed.backend = "stereo"

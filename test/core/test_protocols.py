@@ -91,8 +91,9 @@ def write_spin_nerf(root, truth, name="fern", label=1):
 def test_nvos_case_is_that_of_its_files(truth, tmp_path, labels):
     write_nvos(tmp_path, truth, labels=labels)
     (found,) = nvos.find(tmp_path)
-    assert (found.name, found.reference, found.target) == ("fern", "cam_0", "cam_2")
+    assert found.name == "fern"
     case = nvos.load(found, None)
+    assert list(case.targets) == ["cam_2"]
     assert [view.name for view in case.views] == ["cam_0", "cam_1", "cam_2", "cam_3"]
     clicked = {
         truth.labels[REFERENCE][round(click.v), round(click.u)]: click.label
@@ -104,10 +105,8 @@ def test_nvos_case_is_that_of_its_files(truth, tmp_path, labels):
     np.testing.assert_array_equal(case.targets["cam_2"], true)
 
 
-def test_nvos_reads_llff_poses_and_the_smaller_images_by_the_names_of_the_large(truth, tmp_path):
-    """As LLFF is distributed: images_4 has other names, poses_bounds.npy the large size."""
-    write_nvos(tmp_path, truth)
-    place = tmp_path / "fern"
+def as_distributed(place, truth):
+    """A scene as LLFF has it: images_4 has other names, poses_bounds.npy the large size."""
     shutil.rmtree(place)
     write_llff(place, truth)
     (place / "images").rename(place / "images_4")
@@ -118,8 +117,20 @@ def test_nvos_reads_llff_poses_and_the_smaller_images_by_the_names_of_the_large(
     poses = np.load(place / "poses_bounds.npy")
     poses[:, 4:15:5] *= 4
     np.save(place / "poses_bounds.npy", poses)
-    (scene,) = nvos.find(tmp_path)
-    case = nvos.load(scene, None)
+
+
+@pytest.mark.parametrize(
+    "protocol, write_benchmark, place",
+    [(nvos, write_nvos, "fern"), (spin_nerf, write_spin_nerf, "nerf_llff_data/fern")],
+)
+def test_smaller_images_of_llff_have_the_names_of_the_large(
+    truth, tmp_path, protocol, write_benchmark, place
+):
+    write_benchmark(tmp_path, truth)
+    as_distributed(tmp_path / place, truth)
+    (scene,) = protocol.find(tmp_path)
+    case = protocol.load(scene, None)
+    assert set(case.targets) <= {view.name for view in truth.views}
     assert [view.name for view in case.views] == [view.name for view in truth.views]
     for view, own in zip(case.views, truth.views, strict=True):
         assert view.size == own.size
@@ -136,7 +147,8 @@ def test_nvos_takes_scenes_of_two_targets_from_one_folder(truth, tmp_path):
     (tmp_path / "horns_center").rmdir()
     found = nvos.find(tmp_path)
     assert [scene.name for scene in found] == ["horns_center", "horns_left"]
-    assert {scene.images for scene in found} == {tmp_path / "horns"}
+    assert {scene.images("horns") for scene in found} == {tmp_path / "horns"}
+    assert {nvos.load(scene, None).prompt.clicks[0].label for scene in found} == {POSITIVE}
 
 
 def test_nvos_says_what_is_missing(truth, tmp_path):
@@ -145,12 +157,13 @@ def test_nvos_says_what_is_missing(truth, tmp_path):
     write_nvos(tmp_path, truth)
     (tmp_path / "llff" / "scribbles" / "fern" / "neg_0_fern.png").unlink()
     (tmp_path / "llff" / "masks" / "fern" / "cam_2_mask.png").unlink()
+    (scene,) = nvos.find(tmp_path)
     with pytest.raises(FileError, match=r"lacks scribbles/fern/neg\*.png, masks/fern/\*_mask.png"):
-        nvos.find(tmp_path)
+        nvos.load(scene, None)
     write_nvos(tmp_path, truth)
     (tmp_path / "fern").rename(tmp_path / "elsewhere")
     with pytest.raises(FileError, match="lacks the images of fern, as fern/images_4"):
-        nvos.find(tmp_path)
+        nvos.load(scene, None)
 
 
 def test_nvos_score_at_the_size_of_the_truth(truth, scene, tmp_path):
@@ -188,7 +201,6 @@ def test_ask_leaves_out_clicks_that_show_nothing_or_contradict(truth, scene):
 def test_spin_nerf_case_is_that_of_its_files(truth, scene, tmp_path):
     write_spin_nerf(tmp_path, truth)
     (found,) = spin_nerf.find(tmp_path)
-    assert list(found.masks) == [view.name for view in truth.views]
     case = spin_nerf.load(found, None)
     (given,) = case.prompt.masks
     assert given.view == "cam_0"
@@ -201,7 +213,7 @@ def test_spin_nerf_case_is_that_of_its_files(truth, scene, tmp_path):
     assert len(fewer.views) == 2 and "cam_0" in [view.name for view in fewer.views]
     (tmp_path / "MVSeg_data" / "room").mkdir()
     with pytest.raises(FileError, match="lacks the images of room"):
-        spin_nerf.find(tmp_path)
+        spin_nerf.load(spin_nerf.find(tmp_path)[1], None)
 
 
 def test_spin_nerf_matches_masks_to_the_longest_name(tmp_path):
@@ -210,10 +222,9 @@ def test_spin_nerf_matches_masks_to_the_longest_name(tmp_path):
         write_png(images / f"{name}.png", np.zeros((4, 4, 3), np.uint8))
         write_png(tmp_path / "MVSeg_data" / "Truck" / f"{name}.png", np.ones((4, 4), np.uint8))
     (found,) = spin_nerf.find(tmp_path)
-    assert {name: path.stem for name, path in found.masks.items()} == {
-        "0_1": "0_1", "0_10": "0_10",
-    }  # fmt: skip
-    assert images_of(found.images) == images
+    masks = spin_nerf.masks_of(["0_1", "0_10"], sorted(found.masks.iterdir()))
+    assert {name: path.stem for name, path in masks.items()} == {"0_1": "0_1", "0_10": "0_10"}
+    assert images_of(found.images()) == images
 
 
 def test_read_mask_of_every_kind(tmp_path):
@@ -242,14 +253,14 @@ def test_reduced_view_sees_the_same_places(truth):
 def test_load_views_keeps_what_is_needed(truth, tmp_path):
     write_folder(tmp_path / "plain", truth.recording())
     (tmp_path / "plain" / "transforms.json").unlink()
-    names = [view.name for view in load_views(tmp_path / "plain", ["cam_3", "cam_0"], 3)]
+    names = [view.name for view in load_views(tmp_path / "plain", lambda _: ["cam_3", "cam_0"], 3)]
     assert len(names) == 3 and {"cam_0", "cam_3"} < set(names)
     with pytest.raises(FileError, match="has no image IMG_1; it has cam_0"):
-        load_views(tmp_path / "plain", ["IMG_1"], 3)
+        load_views(tmp_path / "plain", lambda _: ["IMG_1"], 3)
 
 
 def test_eval_prints_the_papers_table(truth, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(pipeline, "load_pointmaps", lambda _: OraclePointmaps(truth))
+    monkeypatch.setattr(pipeline, "load_for", lambda *_: OraclePointmaps(truth))
     monkeypatch.setattr(pipeline, "load_masks", lambda _: OracleMasks(truth))
     write_nvos(tmp_path, truth)
     words = ["eval", str(tmp_path), "--protocol", "nvos", "--json", str(tmp_path / "out.json")]
@@ -260,6 +271,22 @@ def test_eval_prints_the_papers_table(truth, tmp_path, monkeypatch, capsys):
     assert lines[-2].split() == ["this", "run,", "1", "of", "8", "scenes", "no", "100.0", "100.0"]
     said = json.loads((tmp_path / "out.json").read_text())
     assert (said["miou"], said["scenes"][0]["name"]) == (1.0, "fern")
+    write_nvos(tmp_path, truth, "room")
+    shutil.rmtree(tmp_path / "room")
+    write_nvos(tmp_path, truth, "aloe")
+    damaged = tmp_path / "llff" / "masks" / "aloe" / "cam_2_mask.png"
+    damaged.write_bytes(damaged.read_bytes()[:80])
+    assert cli.main(words) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("aloe: IoU ?") and "cam_2_mask.png" in lines[1]
+    assert lines[3].startswith("room: IoU ?") and "lacks the images of room" in lines[4]
+    assert lines[-2].split()[2:] == ["1", "of", "8", "scenes", "no", "100.0", "100.0"]
+    said = json.loads((tmp_path / "out.json").read_text())
+    assert [each["failed"] for each in said["scenes"]] == [True, False, True]
+    assert cli.main([*words, "--only", "fern"]) == 0
+    shutil.rmtree(tmp_path / "llff" / "masks" / "room")
+    shutil.rmtree(tmp_path / "llff" / "masks" / "aloe")
+    capsys.readouterr()
     assert cli.main([*words, "--only", "room"]) == 2
     assert "there is no scene 'room' in it; there are fern" in capsys.readouterr().err
     assert cli.main([*words, "--reference-view", "cam_0"]) == 2
@@ -280,7 +307,7 @@ def test_eval_counts_scenes_that_cannot_be_built_and_stops_at_wrong_settings(
 
     lost = AlignmentError("the views do not\nfit together")
     monkeypatch.setattr(pipeline, "build_scene", fails(lost))
-    assert cli.main(words) == 0
+    assert cli.main(words) == 3
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("fern: IoU 0.000")
     assert lines[1] == "  no answer: the views do not fit together"
@@ -351,6 +378,6 @@ def test_views_are_taken_from_plain_folders_of_images(tmp_path):
         write_png(
             tmp_path / "fern" / "images_4" / f"{name}.png", np.full((30, 40, 3), 90, np.uint8)
         )
-    views = load_views(tmp_path / "fern", ["b"], None)
+    views = load_views(tmp_path / "fern", lambda _: ["b"], None)
     assert [(view.name, view.K) for view in views] == [("a", None), ("b", None), ("c", None)]
     assert all(isinstance(view, View) for view in views)

@@ -23,7 +23,7 @@ from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import Click, Prompt
 from wildseg3d_ros.io.folder import load_folder
 from wildseg3d_ros.pipeline import build_scene, segment
-from wildseg3d_ros.pointmaps import load_pointmaps
+from wildseg3d_ros.pointmaps import load_for, load_pointmaps
 from wildseg3d_ros.pointmaps.confidence import UNIT_SIGMA
 from wildseg3d_testing.stereo import SIZE, recast, stereo_pair, stereo_scene
 
@@ -38,6 +38,26 @@ def truth():
 @pytest.fixture(scope="module")
 def pair(truth):
     return stereo_pair(truth.views)
+
+
+@pytest.mark.parametrize(
+    "backend, missing, chosen",
+    [
+        ("auto", {}, "StereoPointmaps"),
+        ("depth", {}, "DepthPointmaps"),
+        ("auto", {"world_from_cam_prior": None}, "DepthPointmaps"),
+        ("auto", {"K": None}, "DepthPointmaps"),
+        ("auto", {"depth": np.ones(SIZE, np.float32)}, "DepthPointmaps"),
+    ],
+)
+def test_views_choose_the_back_end_where_nobody_did(truth, backend, missing, chosen):
+    views = [truth.views[0], dataclasses.replace(truth.views[1], **missing)]
+    config = SceneConfig.from_mapping({"pointmaps": {"backend": backend}}).pointmaps
+    assert type(load_for(views, config, progress := Progress())).__name__ == chosen
+    assert [f"backend={config.of(views).backend} was taken" in t for t in progress.warnings] == (
+        [True] if chosen == "StereoPointmaps" else []
+    )
+    assert type(load_pointmaps(SceneConfig().pointmaps)).__name__ == "DepthPointmaps"
 
 
 def noise(seed):

@@ -34,6 +34,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path, **thread_limits(threads)},
+            close_fds=False,  # the lock of the folder goes with it, and lasts as long
             start_new_session=True,
             text=True,
         )

@@ -8,8 +8,12 @@ recording are values, not exceptions, and are not tried again.
 from __future__ import annotations
 
 import logging
+import os
 import socket
-from collections.abc import Iterator, Sequence
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -23,6 +27,13 @@ _PATIENCE = 5.0
 """Seconds that a cluster's head may take to take a connection."""
 _LOCAL = "try again when it is less busy, or leave --ray out to work without Ray"
 _START = "start one by `ray start --head`, or leave --ray out to work on this machine alone"
+_TOKEN = (
+    "copy ~/.ray/auth_token of its head to this machine and set RAY_AUTH_MODE=token "
+    "(docs/how-to/batch.md)"
+)
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+"""How HTTP/2 begins, which Ray speaks: a magic line, and a frame of settings that has none (RFC
+9113, 3.4). The answer begins with a frame of settings."""
 
 
 class RayExecutor:
@@ -49,22 +60,7 @@ class RayExecutor:
         self._ray, self._threads, self._gpus, self._retries = ray, threads, gpus, retries
         self._mine = not ray.is_initialized()
         if self._mine:
-            try:
-                _reach(address)
-                ray.init(
-                    address=None if address == "local" else address,
-                    include_dashboard=False if address == "local" else None,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    configure_logging=False,
-                )
-            except Exception as error:  # what does not start in time is a bare one
-                ray.shutdown()  # parts of it may run
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                what, way_out = f"no Ray cluster answers at '{address}'", _START
-                if address == "local":
-                    what, way_out = "Ray does not start on this machine", _LOCAL
-                raise ConfigError(f"{what} ({reason}); {way_out}") from error
+            self._connect(address)
 
     def run(self, jobs: Sequence[Job], settings: BatchSettings) -> Iterator[Record]:
         """Records as they come; in a lost job's place one that says so, which the caller writes.
@@ -97,6 +93,28 @@ class RayExecutor:
         if self._mine:
             self._ray.shutdown()
 
+    def _connect(self, address: str) -> None:
+        """Raises ConfigError where that cannot be done."""
+        with _kept_stderr() as said:
+            try:
+                _reach(address)
+                self._ray.init(
+                    address=None if address == "local" else address,
+                    include_dashboard=False if address == "local" else None,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    configure_logging=False,
+                )
+            except Exception as error:  # what does not start in time is a bare one
+                self._ray.shutdown()  # parts of it may run
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                what, way_out = f"no Ray cluster answers at '{address}'", _START
+                if "AuthToken" in said() or "authentication token" in reason:
+                    what, way_out = f"the Ray cluster at '{address}' wants its token", _TOKEN
+                elif address == "local":
+                    what, way_out = "Ray does not start on this machine", _LOCAL
+                raise ConfigError(f"{what} ({reason}); {way_out}") from error
+
     def _check_resources(self) -> None:
         """Raises ConfigError where a task would wait for ever."""
         has = self._ray.cluster_resources()
@@ -127,10 +145,33 @@ class RayExecutor:
 
 
 def _reach(address: str) -> None:
-    """Raises OSError at once where nobody listens: Ray itself tries for minutes."""
+    """Raises OSError at once where nobody listens, or something else: Ray itself tries for
+    minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+    if not host or not port.isdecimal():
+        return
+    with socket.create_connection((host, int(port)), timeout=_PATIENCE) as connection:
+        if os.environ.get("RAY_USE_TLS", "0") != "0":
+            return
+        connection.sendall(_HELLO)
+        answer = connection.makefile("rb").read(4)
+        if answer[3:] != _HELLO[-6:-5]:
+            raise OSError("what listens there is no Ray")
+
+
+@contextmanager
+def _kept_stderr() -> Iterator[Callable[[], str]]:
+    """Keeps what is written to stderr meanwhile, by libraries past Python, too; gives what it is
+    so far."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield lambda: os.pread(kept.fileno(), 1 << 20, 0).decode(errors="replace")
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
 
 
 def _work(job: dict[str, Any], shared: tuple[str, dict[str, Any]]) -> dict[str, Any]:

@@ -7,11 +7,13 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Literal
 
 from wildseg3d_ros.batch.jobs import BatchSettings, Job
 from wildseg3d_ros.core.errors import FileError
+from wildseg3d_ros.core.files.reading import is_regular
 from wildseg3d_ros.core.files.text import read_json
 from wildseg3d_ros.core.files.writing import write_bytes
 
@@ -95,6 +97,29 @@ def read_record(folder: Path) -> Record | None:
         return Record.from_dict(values)
     except (FileError, KeyError, TypeError, AttributeError):
         return None
+
+
+class Trace(Enum):
+    """What there is in place of a record that can be read."""
+
+    NOTHING = auto()
+    """No file, or one of something else."""
+    DAMAGED = auto()
+    """Half a file, or a record that lacks something."""
+    OTHER_VERSION = auto()
+
+
+def trace_of_record(folder: Path) -> Trace:
+    """See :class:`Trace`; of a folder whose record :func:`read_record` cannot read."""
+    if not is_regular(folder / RECORD):
+        return Trace.NOTHING
+    try:
+        values = read_json(folder / RECORD, "record of a batch")
+    except FileError:
+        return Trace.DAMAGED
+    if not isinstance(values, dict) or values.get("format") != _FORMAT:
+        return Trace.NOTHING
+    return Trace.DAMAGED if values.get("version") == _VERSION else Trace.OTHER_VERSION
 
 
 def read_records(output: Path, known: Mapping[str, Record] = {}) -> dict[str, Record]:

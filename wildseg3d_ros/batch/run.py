@@ -16,7 +16,18 @@ from typing import Any, Protocol
 
 from wildseg3d_ros.batch.jobs import BatchSettings, Job
 from wildseg3d_ros.batch.page import PAGE, page_text
-from wildseg3d_ros.batch.records import Record, is_settled, read_record, read_records
+from wildseg3d_ros.batch.records import (
+    EXPORT,
+    PREVIEW,
+    RECORD,
+    SCENE,
+    Record,
+    Trace,
+    is_settled,
+    read_record,
+    read_records,
+    trace_of_record,
+)
 from wildseg3d_ros.core.errors import ConfigError, FileError
 from wildseg3d_ros.core.files.reading import is_folder, is_regular, shown
 from wildseg3d_ros.core.files.text import read_json
@@ -100,11 +111,18 @@ def run_batch(
     start = time.monotonic()
     with _locked(output):
         records = {job.name: read_record(Path(job.folder)) for job in jobs}
-        _refuse_foreign(output, jobs, records)
+        new = [job for job in jobs if records[job.name] is None]
+        traces = {job.name: trace_of_record(Path(job.folder)) for job in new}
+        kept = _refuse_foreign(output, jobs, traces)
         if Again.OTHER_SETTINGS not in again:
-            _refuse_others(output, records, settings)
+            _refuse_others(output, records, traces, settings)
         retry = Again.FAILED in again
         ahead = [job for job in jobs if not is_settled(records[job.name], job, settings, retry)]
+        ahead = [job for job in ahead if job.name not in kept]
+        for job in new:
+            if job.name in kept:
+                values = job.name, job.recording, job.key, settings.key
+                records[job.name] = Record(*values, "failed", kept[job.name])
         report(0, len(ahead), None)
         for done, record in enumerate(_worked(executor, ahead, settings), start=1):
             records[record.name] = record
@@ -129,31 +147,44 @@ def _worked(executor: Executor, jobs: Sequence[Job], settings: BatchSettings) ->
         yield record
 
 
-def _refuse_foreign(output: Path, jobs: Sequence[Job], records: dict[str, Record | None]) -> None:
-    """Raises FileError where anything would be replaced that no batch wrote."""
+def _refuse_foreign(output: Path, jobs: Sequence[Job], traces: dict[str, Trace]) -> dict[str, str]:
+    """Raises FileError where anything would be replaced that no batch wrote.
+
+    Args:
+        traces: of the jobs that have no record that can be read.
+
+    Returns:
+        Why a scene is left as it is, by its name, where its folder may have been a batch's.
+    """
     way_out = "no batch wrote it: move it away, or give another -o"
     if not _is_summary(output / SUMMARY):  # the page is written after it
         for path in (output / SUMMARY, output / PAGE):
             if os.path.lexists(path):
                 raise FileError(f"'{shown(path)}' is there and {way_out}")
-    new = [Path(job.folder) for job in jobs if records[job.name] is None]
-    new = [folder for folder in new if os.path.lexists(folder)]
-    if not new:
-        return
+    unknown = [job for job in jobs if traces.get(job.name) in (Trace.NOTHING, Trace.DAMAGED)]
+    unknown = [job for job in unknown if os.path.lexists(job.folder)]
+    if not unknown:
+        return {}
     scenes = {Path(job.folder) for job in jobs}
     scenes |= {output.resolve() / name for name in read_records(output)}
     above = {parent for folder in scenes for parent in (folder, *folder.parents)}
-    for folder in new:
+    kept = {}
+    for job in unknown:
+        folder = Path(job.folder)
         if not is_folder(folder):
             raise FileError(f"'{shown(folder)}' is there and {way_out}")
+        damaged = traces[job.name] is Trace.DAMAGED
+        own = {folder / name for name in (RECORD, SCENE, PREVIEW, EXPORT)} if damaged else set()
         # Of a folder whose work was just begun there may be drafts.
         inside = (each for each in sorted(folder.iterdir()) if not each.name.startswith("."))
-        foreign = next((each for each in inside if each not in above), None)
-        if foreign is not None:
-            raise FileError(
-                f"'{shown(folder)}', where a scene would go, holds '{shown(foreign.name)}' and "
-                f"has no record of a batch: {way_out}"
-            )
+        foreign = next((each for each in inside if each not in above | own), None)
+        if foreign is None:
+            continue
+        holds = f"'{shown(folder)}', where a scene would go, holds '{shown(foreign.name)}' and "
+        if not damaged:
+            raise FileError(f"{holds}has no record of a batch: {way_out}")
+        kept[job.name] = f"{holds}a damaged {RECORD}: move away what no batch wrote"
+    return kept
 
 
 def _is_summary(path: Path) -> bool:
@@ -165,9 +196,13 @@ def _is_summary(path: Path) -> bool:
 
 
 def _refuse_others(
-    output: Path, records: dict[str, Record | None], settings: BatchSettings
+    output: Path,
+    records: dict[str, Record | None],
+    traces: dict[str, Trace],
+    settings: BatchSettings,
 ) -> None:
-    others = [
+    others = [name for name, trace in traces.items() if trace is Trace.OTHER_VERSION]
+    others += [
         record.name for record in records.values() if record and record.settings != settings.key
     ]
     if others:
@@ -199,6 +234,7 @@ def _locked(output: Path) -> Iterator[None]:
                 f"another batch works in '{output}' ({lock.read().strip() or 'unknown process'}): "
                 "wait for it, or give another -o"
             ) from None
+        os.set_inheritable(lock.fileno(), True)  # a worker that is left over holds it, too
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}")
         lock.flush()

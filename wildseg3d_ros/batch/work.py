@@ -91,9 +91,9 @@ def _built(job: Job, settings: BatchSettings) -> Scene:
 @lru_cache(maxsize=1)
 def _back_ends(config: SceneConfig) -> tuple[Any, Any]:
     from wildseg3d_ros.masks import load_masks
-    from wildseg3d_ros.pointmaps import load_pointmaps
+    from wildseg3d_ros.pointmaps import load_ahead
 
-    return load_pointmaps(config.pointmaps), load_masks(config.masks)
+    return load_ahead(config.pointmaps), load_masks(config.masks)
 
 
 def _made_before(record: Record | None, job: Job, settings: BatchSettings) -> Scene | None:

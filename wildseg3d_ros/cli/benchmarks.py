@@ -10,11 +10,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from wildseg3d_ros.cli import commands
-from wildseg3d_ros.cli.commands import check_targets, print_written, read_config
-from wildseg3d_ros.core.errors import AlignmentError, ConfigError, InputError, RigError
+from wildseg3d_ros.cli.commands import ExitCode, check_targets, print_written, read_config
+from wildseg3d_ros.core.errors import AlignmentError, ConfigError, FileError, InputError, RigError
 
 if TYPE_CHECKING:
-    from wildseg3d_ros.protocols.cases import Case, CaseScore
+    from wildseg3d_ros.protocols.cases import CaseScore, Labelled
     from wildseg3d_ros.protocols.published import Row
 
 
@@ -22,17 +22,18 @@ PROTOCOLS = "clicks", "nvos", "spin-nerf", "wide"
 """Of `eval`; the first is its default."""
 
 
-def evaluate(given: argparse.Namespace) -> None:
+def evaluate(given: argparse.Namespace) -> int | None:
     """``wildseg3d eval`` by the protocol that is asked for."""
     check_targets(given.json)
     run = {"clicks": commands.evaluate, "wide": evaluate_wide_baselines}
-    run.get(given.protocol, evaluate_benchmark)(given)
+    return run.get(given.protocol, evaluate_benchmark)(given)
 
 
-def evaluate_benchmark(given: argparse.Namespace) -> None:
+def evaluate_benchmark(given: argparse.Namespace) -> int:
     """``wildseg3d eval --protocol nvos|spin-nerf``: a benchmark's folder becomes its table.
 
-    A scene that cannot be built counts as one of empty masks, and its error is said.
+    A scene that cannot be built counts as one of empty masks, one that cannot be read in no mean;
+    the error is said, and the exit code is 3.
     """
     from wildseg3d_ros.core.files.writing import write_bytes
     from wildseg3d_ros.protocols import nvos, published, spin_nerf
@@ -58,7 +59,7 @@ def evaluate_benchmark(given: argparse.Namespace) -> None:
         if given.only and scene.name not in given.only:
             continue
         start = time.perf_counter()
-        scores.append(_score(given, protocol.load(scene, given.max_views)))
+        scores.append(_score(given, protocol, scene))
         if not given.quiet:
             _print_case(scores[-1], time.perf_counter() - start)
     miou, macc = means(scores)
@@ -73,6 +74,7 @@ def evaluate_benchmark(given: argparse.Namespace) -> None:
     if not given.quiet:
         _print_table(rows, protocol, scores, (miou, macc))
         print_written(given.json)
+    return ExitCode.UNRELIABLE if any(score.failed for score in scores) else 0
 
 
 def evaluate_wide_baselines(given: argparse.Namespace) -> None:
@@ -96,13 +98,17 @@ def evaluate_wide_baselines(given: argparse.Namespace) -> None:
     print_written(given.json)
 
 
-def _score(given: argparse.Namespace, case: Case) -> CaseScore:
+def _score(given: argparse.Namespace, protocol: ModuleType, found: Labelled) -> CaseScore:
     from wildseg3d_ros.core.progress import Progress
     from wildseg3d_ros.core.progress_bar import ProgressBar
     from wildseg3d_ros.pipeline import build_scene
-    from wildseg3d_ros.protocols.cases import reason, score
+    from wildseg3d_ros.protocols.cases import CaseScore, reason, score
 
     config = read_config(given.config, given.settings)
+    try:
+        case = protocol.load(found, given.max_views)
+    except (FileError, InputError) as error:
+        return CaseScore(found.name, {}, None, None, reason(error), failed=True)
     try:
         with ProgressBar(given.quiet) as bar:
             scene = build_scene(case.views, config, Progress(bar.report))
@@ -120,6 +126,8 @@ def _print_case(score: CaseScore, seconds: float) -> None:
     )
     if score.error:
         print(f"  no answer: {score.error}")
+    for warning in score.warnings:
+        print(f"  warning: {warning}")
 
 
 def _print_table(
@@ -141,7 +149,8 @@ def _print_table(
         )
         for row in published
     ]
-    mine = f"this run, {len(scores)} of {protocol.SCENES} scenes"
+    read = sum(bool(score.views) for score in scores)
+    mine = f"this run, {read} of {protocol.SCENES} scenes"
     miou, macc = (None if value is None else 100 * value for value in ours)
     rows.append((mine, "no", _share(miou, 1), _share(macc, 1)))
     print_table(rows)

@@ -114,6 +114,8 @@ class BackendSection:
     """
 
     registry: ClassVar[Registry]
+    rules: ClassVar[tuple[str, ...]] = ()
+    """Values of ``backend`` beside the names: how one is chosen."""
     backend: str = ""
     groups: tuple[tuple[str, Any], ...] = ()
 
@@ -173,7 +175,7 @@ class BackendSection:
 def _(section: BackendSection) -> list[Setting]:
     spec = dataclasses.fields(section)[0]
     configs = section.registry.configs
-    choice = Setting("backend", spec, Literal[tuple(configs)], section.backend)
+    choice = Setting("backend", spec, Literal[(*section.rules, *configs)], section.backend)
     groups = (Setting(name, spec, config, section.group(name)) for name, config in configs.items())
     return [choice, *groups]
 

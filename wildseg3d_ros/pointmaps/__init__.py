@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import PairPrediction, View
 from wildseg3d_ros.pairing.config import PairingConfig
-from wildseg3d_ros.pointmaps.config import PointmapConfig
+from wildseg3d_ros.pointmaps.config import AUTO, PointmapConfig
 
 
 class PointmapBackend(Protocol):
@@ -70,4 +70,23 @@ def load_pointmaps(config: PointmapConfig) -> PointmapBackend:
         ConfigError: there is none of that name, or something that it needs is missing.
         FileError: it has no weights.
     """
-    return config.load()
+    return config.of(()).load()
+
+
+def load_ahead(config: PointmapConfig) -> PointmapBackend | None:
+    """The back end of many scenes; None where the views of each choose one, of those that have no
+    weights to load. Errors as of :func:`load_pointmaps`."""
+    backend = load_pointmaps(config)
+    return None if config.backend == AUTO else backend
+
+
+def load_for(views: Sequence[View], config: PointmapConfig, progress: Progress) -> PointmapBackend:
+    """The back end that the configuration names, or that the views choose by its rule, which is
+    said where it is not the usual one. Errors as of :func:`load_pointmaps`."""
+    chosen = config.of(views)
+    if config.backend == AUTO and chosen.backend != config.of(()).backend:
+        progress.warn(
+            f"no camera has depth: pointmaps.backend={chosen.backend} was taken, which needs "
+            "texture and the given poses"
+        )
+    return load_pointmaps(chosen)

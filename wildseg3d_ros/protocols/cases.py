@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,53 @@ MAX_VIEWS = 8
 """Views that a scene is built from, where no more are scored."""
 _IMAGES = ("images_4", "images", "images_2", "images_8", "train/rgb", "rgb")
 """Folders of a scene's images, the preferred first; the last two are of NSVF's layout."""
+
+
+_SCENES = ("", "nerf_llff_data", "scenes", "llff", "images")
+"""Folders of a benchmark's that its scenes may lie in."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A scene of a benchmark that has labels; what else it has is looked for when it is read.
+
+    Attributes:
+        name: of the scene.
+        root: the benchmark's folder.
+        masks: the folder of its masks.
+    """
+
+    name: str
+    root: Path
+    masks: Path
+
+    def images(self, *others: str) -> Path:
+        """The folder of the scene's images or, where it has none of its own, of another's.
+
+        Raises:
+            FileError: there is none.
+        """
+        places = [self.root / each / name for each in _SCENES for name in (self.name, *others)]
+        found = [place for place in places if place.is_dir() and place != self.masks]
+        if not found:
+            raise self.lacks(f"the images of {self.name}, as {self.name}/images_4")
+        return found[0]
+
+    def lacks(self, *what: str) -> FileError:
+        """The error that says so."""
+        return FileError(f"scene '{self.name}' of '{self.root}' lacks {', '.join(what)}")
+
+
+def labelled(root: Path, masks: Path) -> list[Labelled]:
+    """The scenes that the folder of all masks has a folder for.
+
+    Raises:
+        FileError: there is none.
+    """
+    folders = sorted(path for path in masks.iterdir() if path.is_dir())
+    if not folders:
+        raise FileError(f"'{root}' has no scene in '{masks}'")
+    return [Labelled(folder.name, root, folder) for folder in folders]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +104,9 @@ class CaseScore:
         views: score by view.
         iou, accuracy: means over these views.
         error: why there is no answer, which counts as empty masks; empty when there is one.
+        failed: whether the scene could not be read or built. One that could not be read has no
+            views, and counts in no mean.
+        warnings: of the scene.
     """
 
     name: str
@@ -64,6 +114,8 @@ class CaseScore:
     iou: float | None
     accuracy: float | None
     error: str = ""
+    failed: bool = False
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -123,6 +175,8 @@ def score(case: Case, scene: Scene | None, error: str = "") -> CaseScore:
         mean(each.iou for each in views.values()),
         mean(each.accuracy for each in views.values()),
         error,
+        scene is None,
+        () if scene is None else scene.warnings,
     )
 
 
@@ -151,7 +205,7 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
 
 def load_views(
     folder: Path,
-    needed: Sequence[str],
+    needed: Callable[[Sequence[str]], Sequence[str]],
     max_views: int | None,
     progress: Progress | None = None,
 ) -> tuple[View, ...]:
@@ -159,7 +213,8 @@ def load_views(
 
     Args:
         folder: of the scene: a recording, or with a folder of images.
-        needed: names of the prompted view and, after it, of those that are scored.
+        needed: gives, of the names of all views, that of the prompted one and, after it, those of
+            the ones that are scored.
         max_views: at most so many; the prompted view is always among them. None: all that are
             needed, and others, evenly spread, up to :data:`MAX_VIEWS`.
         progress: told of the fraction that is read.
@@ -174,12 +229,12 @@ def load_views(
             raise
         recording = load_folder(images_of(folder), progress=progress)
     by_name = {view.name: view for view in recording.views}
-    missing = [name for name in needed if name not in by_name]
+    wanted = list(dict.fromkeys(needed(list(by_name))))
+    missing = [name for name in wanted if name not in by_name]
     if missing:
         raise FileError(
             f"'{folder}' has no image {missing[0]}; it has {', '.join(list(by_name)[:5])}, ..."
         )
-    wanted = list(dict.fromkeys(needed))
     if max_views is not None and len(wanted) > max_views:
         scored = wanted[1:]
         wanted = [wanted[0], *(scored[i] for i in evenly_spaced(len(scored), max_views - 1))]

@@ -12,7 +12,6 @@ and ``horns_center`` have the images of ``horns``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -25,6 +24,8 @@ from wildseg3d_ros.core.types import NEGATIVE, POSITIVE, Click, Prompt
 from wildseg3d_ros.io.images import ImageFile
 from wildseg3d_ros.protocols.cases import (
     Case,
+    Labelled,
+    labelled,
     load_views,
     pictures_in,
     read_mask,
@@ -37,27 +38,13 @@ _SHARE = {POSITIVE: 0.02, NEGATIVE: 0.005}
 """Of the pixels of a scribble's skeleton that become clicks, as SA3D draws them."""
 _PARTS = ("scribbles", "reference_image", "masks")
 _LABELS = ("", "llff", "labels/llff", "labels")
-_SCENE_FOLDERS = ("", "nerf_llff_data", "scenes", "llff", "images")
 
 
-@dataclass(frozen=True)
-class NvosScene:
-    """Where a scene's files are."""
-
-    name: str
-    images: Path
-    reference: str
-    positive: Path
-    negative: Path
-    target: str
-    truth: Path
-
-
-def find(root: Path) -> list[NvosScene]:
+def find(root: Path) -> list[Labelled]:
     """The scenes in a folder.
 
     Raises:
-        FileError: it is not laid out so; the text lists what is missing.
+        FileError: it is not laid out so.
     """
     labels = next(
         (root / p for p in _LABELS if all((root / p / part).is_dir() for part in _PARTS)), None
@@ -67,21 +54,10 @@ def find(root: Path) -> list[NvosScene]:
             f"'{root}' is no folder of NVOS: expected scribbles/, reference_image/ and masks/ in "
             "it, or in llff/"
         )
-    found, missing = [], []
-    for place in sorted(path for path in (labels / "masks").iterdir() if path.is_dir()):
-        scene = _scene(root, labels, place.name)
-        if isinstance(scene, NvosScene):
-            found.append(scene)
-        else:
-            missing += scene
-    if missing:
-        raise FileError(f"the NVOS folder '{root}' lacks {', '.join(missing)}")
-    if not found:
-        raise FileError(f"the NVOS folder '{root}' has no scene in '{labels / 'masks'}'")
-    return found
+    return labelled(root, labels / "masks")
 
 
-def load(scene: NvosScene, max_views: int | None, progress: Progress | None = None) -> Case:
+def load(scene: Labelled, max_views: int | None, progress: Progress | None = None) -> Case:
     """A scene's case.
 
     Scribbles are thinned to their skeletons, of which every 50th pixel becomes a positive click
@@ -91,18 +67,34 @@ def load(scene: NvosScene, max_views: int | None, progress: Progress | None = No
     Raises:
         FileError: a file is missing or unreadable, or the scribble is empty.
     """
-    views = load_views(scene.images, [scene.reference, scene.target], max_views, progress)
-    size = next(view.size for view in views if view.name == scene.reference)
+    name, labels = scene.name, scene.masks.parent.parent
+    scribbles = pictures_in(labels / "scribbles" / name)
+    needed = {
+        f"scribbles/{name}/pos*.png": [p for p in scribbles if p.name.startswith("pos")],
+        f"scribbles/{name}/neg*.png": [p for p in scribbles if p.name.startswith("neg")],
+        f"reference_image/{name}/*": pictures_in(labels / "reference_image" / name),
+        f"masks/{name}/*_mask.png": [
+            p for p in pictures_in(scene.masks) if p.stem.endswith("_mask")
+        ],
+    }
+    missing = [what for what, there in needed.items() if not there]
+    if missing:
+        raise scene.lacks(*missing)
+    positive, negative, reference, truth = (there[0] for there in needed.values())
+    given, target = reference.stem, truth.stem.removesuffix("_mask")
+    targets = {target: read_mask(truth)}
+    images = scene.images(name.rsplit("_", 1)[0])
+    views = load_views(images, lambda _: [given, target], max_views, progress)
+    size = next(view.size for view in views if view.name == given)
     clicks = []
-    for path, label in ((scene.positive, POSITIVE), (scene.negative, NEGATIVE)):
+    for path, label in ((positive, POSITIVE), (negative, NEGATIVE)):
         drawn = read_scribble(path)
         if label == POSITIVE and not drawn.any():
             raise FileError(f"the scribble '{path}' is empty")
         clicks += [
-            Click(scene.reference, u, v, label)
-            for u, v in scribble_pixels(drawn, _SHARE[label], size)
+            Click(given, u, v, label) for u, v in scribble_pixels(drawn, _SHARE[label], size)
         ]
-    return Case(scene.name, views, Prompt(tuple(clicks)), {scene.target: read_mask(scene.truth)})
+    return Case(name, views, Prompt(tuple(clicks)), targets)
 
 
 def read_scribble(path: Path) -> NDArray[np.bool_]:
@@ -129,32 +121,3 @@ def scribble_pixels(
     pixels = np.stack([columns[chosen], rows[chosen]], axis=1)
     scale = np.array(size[::-1]) / np.array(drawn.shape[::-1])
     return (pixels + 0.5) * scale - 0.5
-
-
-def _scene(root: Path, labels: Path, name: str) -> NvosScene | list[str]:
-    """Where its files are, or what is missing."""
-    scribbles = pictures_in(labels / "scribbles" / name)
-    positive = [path for path in scribbles if path.name.startswith("pos")]
-    negative = [path for path in scribbles if path.name.startswith("neg")]
-    reference = pictures_in(labels / "reference_image" / name)
-    truth = [path for path in pictures_in(labels / "masks" / name) if path.stem.endswith("_mask")]
-    places = [
-        root / folder / scene
-        for folder in _SCENE_FOLDERS
-        for scene in (name, name.rsplit("_", 1)[0])
-    ]
-    images = [place for place in places if place.is_dir() and place.name != "masks"]
-    needed = {
-        f"scribbles/{name}/pos*.png": positive,
-        f"scribbles/{name}/neg*.png": negative,
-        f"reference_image/{name}/*": reference,
-        f"masks/{name}/*_mask.png": truth,
-        f"the images of {name}, as {name}/images_4": images,
-    }
-    missing = [what for what, there in needed.items() if not there]
-    if missing:
-        return missing
-    target = truth[0].stem.removesuffix("_mask")
-    return NvosScene(
-        name, images[0], reference[0].stem, positive[0], negative[0], target, truth[0]
-    )

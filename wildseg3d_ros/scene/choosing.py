@@ -143,7 +143,7 @@ def _clicked(scene: Scene, click: Click, level: int) -> _Clicked:
         nearest = _nearest_shown(scene, view, row, column, level)
         found = segment_at(scene, view, *nearest, level) if nearest else None
     if found is None:
-        raise nothing_there(scene, view, row, column)
+        raise nothing_there(scene, view, row, column, (click.u, click.v))
     return _Clicked(click, *found)
 
 
@@ -167,11 +167,19 @@ def _nearest_shown(
     return int(rows[at]), int(columns[at])
 
 
-def nothing_there(scene: Scene, view: int, row: int, column: int) -> PromptError:
-    """Why a click has no answer, and the way out."""
+def nothing_there(
+    scene: Scene, view: int, row: int, column: int, pixel: tuple[float, float] | None = None
+) -> PromptError:
+    """Why a click has no answer, and the way out.
+
+    Args:
+        row, column: in the scene's arrays.
+        pixel: what was clicked, in the camera's image, where that is known.
+    """
     radius = scene.click_radius
     about = window(row, column, radius)
-    where = f"camera '{scene.view_names[view]}', pixel {_said(scene, view, column, row)}"
+    clicked = "({:g}, {:g})".format(*pixel) if pixel else _said(scene, view, column, row)
+    where = f"camera '{scene.view_names[view]}', pixel {clicked}"
     said = round(radius * scene.camera_size(view)[1] / scene.images[view].shape[1])
     way_out = _nearest_object(scene, view, row, column)
     if not (scene.world.confidence[view][about] > 0).any():

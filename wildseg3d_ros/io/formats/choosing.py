@@ -12,6 +12,7 @@ from wildseg3d_ros.io.formats import (
     blender,
     bop,
     colmap,
+    dtu,
     llff,
     middlebury,
     mvsnet,
@@ -25,7 +26,7 @@ from wildseg3d_ros.io.images import SUFFIXES
 NERFSTUDIO, PLAIN = "nerfstudio", "plain"
 FORMATS: dict[str, Format] = {
     module.FORMAT.name: module.FORMAT
-    for module in (colmap, llff, bop, scannet, tum, middlebury, mvsnet, apc, blender)
+    for module in (colmap, llff, bop, scannet, tum, middlebury, mvsnet, dtu, apc, blender)
 }
 """All formats but nerfstudio's and that of a plain folder of images."""
 NAMES = (NERFSTUDIO, *FORMATS, PLAIN)

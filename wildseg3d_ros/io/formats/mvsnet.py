@@ -49,7 +49,7 @@ def list_frames(folder: Path) -> Frames:
 
     def read(i: int) -> Frame:
         path = image_of(i)
-        K, pose = _camera(files[i])
+        K, pose = read_camera(files[i])
         image = read_color(path, upright=False)
         return frame_of(names[i], image, Lens(K, image.shape[:2]), pose)
 
@@ -62,7 +62,7 @@ def list_frames(folder: Path) -> Frames:
     return Frames(len(files), read, warnings=warnings, metric=False, check=image_of)
 
 
-def _camera(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def read_camera(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """K and ``world_from_cam`` of a file."""
     words = read_text(path, "camera file").split()
     try:

@@ -116,10 +116,10 @@ class Pipeline:
     def __init__(self, settings: Settings) -> None:
         # Modules that are loaded at first use cost seconds: now, not in the first build.
         importlib.import_module("wildseg3d_ros.alignment.aligner")
-        from wildseg3d_ros.pointmaps import load_pointmaps
+        from wildseg3d_ros.pointmaps import load_ahead
 
         self._config = settings.config
-        self._pointmaps = load_pointmaps(self._config.pointmaps)
+        self._pointmaps = load_ahead(self._config.pointmaps)
         self._masks = SceneMasks(self._config.masks, settings.masks_chosen)
 
     def __call__(self, views: Sequence[View], progress: Progress, world_frame: str) -> Scene:
