@@ -41,6 +41,11 @@ class CheckPictures:
     overviews: tuple[Picture, ...]
     pairs: tuple[Picture, ...]
 
+    @property
+    def all(self) -> tuple[Picture, ...]:
+        """In the order in which they are looked at."""
+        return self.overviews + self.pairs
+
 
 def draw_check(
     views: Sequence[View], checked: CheckedRig, progress: Progress | None = None

@@ -18,7 +18,7 @@ from wildseg3d_ros.io.images import write_bytes, write_image
 from wildseg3d_ros.rig.aligned import CheckedRig
 from wildseg3d_ros.rig.check_pictures import Picture, draw_check
 from wildseg3d_ros.rig.pictures import fitted
-from wildseg3d_ros.rig.report import percent
+from wildseg3d_ros.rig.report import SUMMARY, percent
 
 PAGE = "index.html"
 """Of the files of a report."""
@@ -26,11 +26,6 @@ PAGE = "index.html"
 _THUMBNAIL = 112, 84  # width and height [px]
 
 _ORDER = ("suspect", "left out", "moved", "unchecked", "ok")
-_SAID = {
-    "ok": "The cameras agree with each other.",
-    "suspect": "Something contradicts.",
-    "unchecked": "Nothing could be checked.",
-}
 
 
 class _File(NamedTuple):
@@ -99,7 +94,7 @@ def page(
     aligned, cameras = checked.aligned, checked.cameras
     worst_first = sorted(range(len(views)), key=lambda v: _ORDER.index(cameras[v].verdict))
     rows = "\n".join(_row(cameras[v], views[v], thumbnails[v]) for v in worst_first)
-    said = checked.warnings or [_SAID[checked.verdict]]
+    said = checked.warnings or [SUMMARY[checked.verdict]]
     notes = [_sentence(text) for text in checked.report.doubts]
     notes += [_sentence(f"not aligned: {aligned.reason}")] if aligned.cameras is None else []
     if aligned.cameras is not None:
