@@ -63,6 +63,8 @@ class CheckPanel:
             return
         finally:
             self._button.props(remove="loading")
+        if self._button.is_deleted:  # nobody waits any more
+            return
         with (
             ui.dialog(value=True).props("maximized") as dialog,
             ui.card().classes("ws-check").props("data-testid=checked"),

@@ -18,6 +18,8 @@ from wildseg3d_ros.viewer.source import RobotLink
 
 _UNSEEN = 3.0
 """Seconds after which nobody looks any more: robots publish TF hundreds of times a second."""
+_UNHEARD = 2.0
+"""Seconds after which TF should have told where the robot is."""
 
 
 class RosRobot:
@@ -26,9 +28,6 @@ class RosRobot:
     Args:
         node: that listens.
         config: the topic, and what stands before the links' names in TF; the topic may be empty.
-
-    Attributes:
-        problem: why the robot is not drawn though it is described; else empty.
     """
 
     def __init__(self, node: Node, config: RobotConfig) -> None:
@@ -36,27 +35,40 @@ class RosRobot:
         self._text = self._read = ""
         self._solids: tuple[LinkSolid, ...] = ()
         self._transforms: TransformListener | None = None
-        self._listening, self._asked = False, 0.0
-        self.problem = ""
+        self._listening, self._since, self._asked = False, 0.0, 0.0
+        self._misread = self._lost = ""
         if config.description_topic:
             take = never_raises(self._take, node.get_logger())
             node.create_subscription(String, config.description_topic, take, latched())
+
+    @property
+    def problem(self) -> str:
+        """Why the robot is not drawn, or not completely, though it is described; else empty."""
+        return self._misread or self._lost
 
     def links(self, frame: str) -> tuple[RobotLink, ...]:
         """Solids of the links whose newest pose in a frame TF knows."""
         self._asked = time.monotonic()
         if self._transforms is None or not self._listening:
             return ()
-        poses, links = {}, []
+        poses, links, reason = {}, [], ""
         for solid in self._solids:
             try:
                 if solid.link not in poses:
                     name = self._prefix + solid.link
                     poses[solid.link] = self._transforms.lookup(frame, name, 0)
-            except WildSeg3DError:
-                continue  # what is not known is not drawn
+            except WildSeg3DError as error:
+                reason = str(error)
+                continue
             pose = poses[solid.link] @ solid.link_from_solid
             links.append(RobotLink(solid.kind, solid.half, pose))
+        self._lost = ""
+        if not links and time.monotonic() - self._since > _UNHEARD:
+            self._lost = (
+                f"the robot is not drawn: TF has none of its links ({reason}); start "
+                "robot_state_publisher, give its frame_prefix as --robot-prefix, or --robot '' to "
+                "draw none"
+            )
         return tuple(links)
 
     def look(self) -> None:
@@ -64,7 +76,7 @@ class RosRobot:
         stops to listen to TF."""
         if self._text != self._read:
             self._read = self._text
-            self._solids, self.problem = self._parsed(self._read)
+            self._solids, self._misread = self._parsed(self._read)
         wanted = bool(self._solids) and time.monotonic() - self._asked < _UNSEEN
         if wanted == self._listening:
             return
@@ -76,7 +88,7 @@ class RosRobot:
         else:
             self._transforms.unsubscribe()
             self._transforms.forget()
-        self._listening = wanted
+        self._listening, self._since = wanted, time.monotonic()
 
     def _parsed(self, text: str) -> tuple[tuple[LinkSolid, ...], str]:
         lacking: list[str] = []

@@ -110,8 +110,9 @@ class Server:
     def check(self) -> tuple[str, CameraCheck]:
         """Checks the cameras; the key is of the pictures' addresses. Raises WildSeg3DError."""
         key, check = secrets.token_urlsafe(12), self.source.check()
-        newest = [*self._checks.items(), (key, check)][-_CHECKS:]
-        self._checks = dict(newest)
+        self._checks[key] = check
+        for old in list(self._checks)[:-_CHECKS]:
+            self._checks.pop(old, None)
         return key, check
 
     async def _image(self, key: str, camera: str) -> Response:
