@@ -295,7 +295,10 @@ def test_taken_port_gives_the_next_free_one_where_a_recording_is_checked(
             page.get_by_test_id("check").click()
             shown = page.get_by_test_id("checked")
             shown.get_by_alt_text("All cameras as given").wait_for(timeout=60_000)
-            assert until(lambda: shown.locator("img").first.evaluate("it => it.naturalWidth"))
+            images = shown.locator("img")
+            assert images.count() > 1, "pairs as well"
+            images.last.scroll_into_view_if_needed()
+            assert until(lambda: images.last.evaluate("it => it.naturalWidth"))
             picture(page, "checked")
             page.get_by_test_id("check-close").click()
             shown.wait_for(state="detached")

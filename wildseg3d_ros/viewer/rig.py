@@ -86,7 +86,7 @@ def _draw_check(key: str, check: CameraCheck) -> None:
     for k, picture in enumerate(check.pictures):
         ui.label(picture.title).classes("ws-faint")
         image = ui.element("img").props("loading=lazy")
-        image.props |= {"src": f"/check/{key}/{k}.jpg", "alt": picture.title}
+        image.props.update({"src": f"/check/{key}/{k}.jpg", "alt": picture.title})
 
 
 def _draw_verdicts(cameras: Iterable[CameraVerdict]) -> None:
