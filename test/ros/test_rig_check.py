@@ -6,6 +6,7 @@ import dataclasses
 import json
 import time
 
+import cv2
 import numpy as np
 import pytest
 import table
@@ -22,6 +23,8 @@ from wildseg3d_ros.core.geometry.transforms import (
     rotation_from_quaternion,
 )
 from wildseg3d_ros.io.folder import Recording, write_folder
+from wildseg3d_ros.rig.aligned import check_rig
+from wildseg3d_ros.rig.check_pictures import draw_check
 from wildseg3d_ros.ros.building.process import PIPELINE
 from wildseg3d_ros.ros.messages.conversions import transform_from_matrix
 from wildseg3d_ros.ros.replay_node import optical_frame
@@ -54,6 +57,7 @@ def test_check_rig_right_rig(live):
     report = client.check_rig()
     assert report.verdict == "ok"
     assert report.problems == ()
+    assert report.pictures == ()
     assert report.mistake == ""
     assert report.frame_id == "world"
     assert {(s.camera, s.part) for s in report.streams} == {
@@ -87,9 +91,19 @@ def test_check_rig_names_the_mistake_and_builds_are_refused(world):
     client = world.client()
     client.wait_until_ready()
     wait_for(lambda: len(client.check_rig().cameras) == 3)
-    report = client.check_rig()
+    report = client.check_rig(pictures=True)
     assert report.verdict == "suspect"
     assert report.mistake == "inverse"
+    views = recording(inverted).views
+    drawn = draw_check(views, check_rig(views)).all
+    assert [each.title for each in report.pictures] == [each.title for each in drawn]
+    assert drawn[1].title == "All cameras without the mistake"
+    for packed, true in zip(report.pictures, drawn, strict=True):
+        image = cv2.imdecode(np.frombuffer(packed.jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+        assert image.shape == true.image.shape
+        # JPEG smears the colours of small dots.
+        smooth = [cv2.blur(each.astype(np.float32), (16, 16)) for each in (image, true.image)]
+        assert np.abs(smooth[0] - smooth[1]).mean() < 2
     assert "the poses look inverted" in report.problems[0]
     assert {camera.verdict.verdict for camera in report.cameras} == {"suspect"}
 

@@ -14,10 +14,12 @@ import pytest
 
 from test.viewer.conftest import KNOWN, picture, serving, until
 from wildseg3d_ros.core.errors import PromptError
+from wildseg3d_ros.core.geometry.transforms import make_transform
 from wildseg3d_ros.core.types import NEGATIVE, Box, Click, Prompt
 from wildseg3d_ros.evaluation import most_interior_pixel
 from wildseg3d_ros.grasping.graspable import GraspableScene
 from wildseg3d_ros.io.clouds import write_cloud
+from wildseg3d_ros.io.folder import write_folder
 from wildseg3d_ros.scene.prompting import answer
 from wildseg3d_ros.viewer.words import sentence, size_text
 
@@ -85,6 +87,17 @@ def color_at(page, point):
     return pixels[2 * light >= light.max()].mean(axis=0)
 
 
+def show_robot(page, links):
+    """As the page's server has it drawn where a robot is described."""
+    page.evaluate(
+        """(links) => {
+          const id = document.querySelector('.ws-cloud').id.slice(1);
+          mounted_app.elements[id].props.robot = links;
+        }""",
+        links,
+    )
+
+
 def background(truth):
     """A pixel of the table far from all things."""
     for v, u in np.argwhere(np.abs(truth.points[0][..., 2]) < 1e-3):
@@ -104,8 +117,11 @@ def test_page_shows_cameras_objects_and_cloud_with_nothing_from_outside(visit, s
     for object_id in KNOWN:
         row = page.get_by_test_id(f"object-{object_id}").inner_text()
         assert size_text(boxes.box((object_id,)), metric=True) in row
+    assert not page.get_by_test_id("robot").is_visible()
     elsewhere = [url for url in page.requested if not url.startswith((address, "data:", "blob:"))]
     assert elsewhere == []
+    page.get_by_role("tab", name="Cameras").click()
+    page.get_by_test_id("no-check").get_by_text("neither the given ones").wait_for()
 
 
 def test_click_in_an_image_selects_in_all_images_and_in_the_cloud(visit, truth, scene):
@@ -130,13 +146,22 @@ def test_click_in_an_image_selects_in_all_images_and_in_the_cloud(visit, truth, 
     assert until(lambda: np.allclose(color_at(page, points[0]), before[0], atol=5))
 
 
-def test_click_in_the_cloud_selects_what_the_ray_meets(visit, truth):
+def test_click_in_the_cloud_selects_what_the_ray_meets_through_the_robot(visit, truth):
     page = visit()
     look_through(page, 0)
     column, row = pixel_of(truth, 1)
-    x, y = on_pane(page, truth.points[0][row, column])
-    page.mouse.click(x, y)
+    point, centre = truth.points[0][row, column], truth.world_from_cam[0][:3, 3]
+    before = color_at(page, point)
+    pose = make_transform(np.eye(3), (point + centre) / 2)
+    ball = {"kind": "sphere", "half": [0.03] * 3, "pose": pose.ravel().tolist()}
+    show_robot(page, [ball])
+    assert until(lambda: np.abs(color_at(page, point) - before).max() > 30)
+    picture(page, "robot")
+    page.mouse.click(*on_pane(page, point))
     page.get_by_test_id("selected-name").get_by_text("Object 1", exact=True).wait_for()
+    page.get_by_test_id("clear").click()
+    show_robot(page, [])
+    assert until(lambda: np.allclose(color_at(page, point), before, atol=5))
 
 
 def test_further_and_negative_clicks_mean_what_the_library_says(visit, truth, scene):
@@ -256,11 +281,27 @@ def test_added_object_is_there_for_all_browsers_until_it_is_undone(visit, truth)
     page.get_by_test_id(f"object-{added}").wait_for(state="detached")
 
 
-def test_taken_port_gives_the_next_free_one(address, scene_file):
+def test_taken_port_gives_the_next_free_one_where_a_recording_is_checked(
+    address, truth, chromium, tmp_path
+):
+    write_folder(tmp_path, truth.recording())
     port = int(address.rstrip("/").rsplit(":", 1)[1])
-    with serving(scene_file, "--port", port) as (other, said):
+    with serving(tmp_path, "--port", port) as (other, said):
         assert other == f"http://127.0.0.1:{port + 1}/"
         assert f"port {port} is taken; using {port + 1}" in said
+        with chromium.new_page(viewport={"width": 1280, "height": 720}) as page:
+            page.goto(other)
+            page.get_by_role("tab", name="Cameras").click()
+            page.get_by_test_id("check").click()
+            shown = page.get_by_test_id("checked")
+            shown.get_by_alt_text("All cameras as given").wait_for(timeout=60_000)
+            images = shown.locator("img")
+            assert images.count() > 1, "pairs as well"
+            images.last.scroll_into_view_if_needed()
+            assert until(lambda: images.last.evaluate("it => it.naturalWidth"))
+            picture(page, "checked")
+            page.get_by_test_id("check-close").click()
+            shown.wait_for(state="detached")
 
 
 def test_page_for_other_machines_needs_its_token(visit, scene_file):

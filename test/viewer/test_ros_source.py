@@ -11,8 +11,11 @@ import pytest
 
 from test.viewer.conftest import KNOWN, until
 from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.geometry.transforms import make_transform
 from wildseg3d_ros.core.types import Box, Click, Point, Prompt
 from wildseg3d_ros.evaluation import most_interior_pixel
+from wildseg3d_ros.robot.config import RobotConfig
+from wildseg3d_ros.robot.urdf import rotation_from_rpy
 from wildseg3d_ros.viewer.file_source import FileSource
 
 pytest.importorskip("rclpy", reason="ROS ABSENT: source a ROS 2, or `make test`")
@@ -37,7 +40,8 @@ def running(scene_file):
     from wildseg3d_ros.ros.client import SceneClient
     from wildseg3d_ros.viewer.ros_source import RosSource
 
-    source = RosSource()
+    robot = RobotConfig("robot_description", frame_prefix="left/")
+    source = RosSource(robot=robot)
     assert until(lambda: "not there" in source.state.problem)
     with node():
         with SceneClient(timeout=60.0) as client:
@@ -99,6 +103,64 @@ def test_ros_source_answers_as_the_file_source(running, file, truth):
     click = running.click_at(place)
     view = int(click.view[-1])
     assert truth.labels[view][int(click.v), int(click.u)] == 1
+
+
+def test_ros_source_shows_the_same_while_nothing_changes(running):
+    shown, arrived = running.shown, running._feed.state.arrived
+    assert until(lambda: running._feed.state.arrived > arrived + 1.5)
+    assert running.shown is shown
+
+
+def test_ros_source_shows_the_robot_of_the_description_where_tf_has_it(running):
+    from std_msgs.msg import String
+    from tf2_msgs.msg import TFMessage
+
+    from wildseg3d_ros.ros.messages.conversions import transform_from_matrix
+    from wildseg3d_ros.ros.qos import latched
+
+    node, frame = running._client.node, running.shown.frame_id
+    descriptions = node.create_publisher(String, "robot_description", latched())
+    assert running.robot() == ()
+    descriptions.publish(String(data="<robot/>"))
+    said = "the robot is not drawn: the robot's description has no link with a geometry"
+    assert until(lambda: said in running.state.stale)
+    descriptions.publish(
+        String(
+            data="""<robot name="arm">
+              <link name="hand"><visual><origin xyz="0 0 0.1"/>
+                <geometry><cylinder radius="0.1" length="0.4"/></geometry></visual></link>
+              <link name="lost"><visual><geometry><box size="1 1 1"/></geometry></visual></link>
+            </robot>"""
+        )
+    )
+    assert until(lambda: not running.robot() and "frame_prefix" in "".join(running.state.stale))
+    moves = node.create_publisher(TFMessage, "/tf", 10)
+
+    def moved_to(place):
+        """The robot, while TF says that its hand is somewhere."""
+        pose = make_transform(rotation_from_rpy(np.array([np.pi / 2, 0, 0])), np.array(place))
+        stamp_ns = node.get_clock().now().nanoseconds
+        moved = transform_from_matrix(pose, frame, "left/hand", stamp_ns)
+        moves.publish(TFMessage(transforms=[moved]))
+        links = running.robot()
+        expected = np.array(place) - [0, 0.1, 0]
+        return links if links and np.allclose(links[0].pose[:3, 3], expected) else None
+
+    for place in ([0.3, 0.2, 0.1], [0.3, 0.2, 0.4]):
+        (link,) = until(lambda place=place: moved_to(place))
+        assert link.kind == "cylinder"
+        np.testing.assert_allclose(link.half, [0.1, 0.1, 0.2])
+    assert not any("robot" in text for text in running.state.stale)
+    # Nobody looks any more.
+    listeners = lambda: node.count_subscribers("/tf")  # noqa: E731
+    before = listeners()
+    assert until(lambda: listeners() == before - 1)
+
+
+def test_ros_source_checks_cameras_that_publish_nothing(running):
+    check = running.check()
+    assert (check.verdict, check.pictures) == ("unchecked", ())
+    assert any("nobody publishes" in text for text in check.problems)
 
 
 def test_ros_source_passes_errors_on(running):

@@ -155,5 +155,11 @@ def test_file_source_builds_a_recording_and_can_be_stopped(tmp_path, sigterm_ign
     assert "cancelled" in source.state.failed
     source.build()
     assert source.state == SourceState()
+    assert source.no_check == ""
+    check = source.check()
+    assert check.verdict == "ok"
+    assert [each.name for each in check.cameras] == list(source.scene.view_names)
+    assert len(check.pictures) == 1 + 3, "all cameras, and each pair of three"
+    assert all(each.jpeg.startswith(b"\xff\xd8") for each in check.pictures)
     poses = [camera.world_from_cam for camera in source.shown.cameras]
     np.testing.assert_allclose(poses, truth.world_from_cam, atol=2e-3)

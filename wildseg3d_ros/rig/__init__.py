@@ -13,9 +13,10 @@ had been made:
 - :mod:`~wildseg3d_ros.rig.pose_error`: the cameras as given, to within an honest error;
 - :mod:`~wildseg3d_ros.rig.judge`: what is borne out, and the mistake that explains what is not;
 - :mod:`~wildseg3d_ros.rig.report`: the verdict, by camera and as a whole;
-- :mod:`~wildseg3d_ros.rig.page`: a page about it for people, of cameras as given and as
-  :mod:`~wildseg3d_ros.rig.aligned`, with pictures of pairs and of all cameras
-  (:mod:`~wildseg3d_ros.rig.pictures`, :mod:`~wildseg3d_ros.rig.overview`).
+- :mod:`~wildseg3d_ros.rig.check_pictures`: pictures of pairs and of all cameras, as given and as
+  :mod:`~wildseg3d_ros.rig.aligned` (:mod:`~wildseg3d_ros.rig.pictures`,
+  :mod:`~wildseg3d_ros.rig.overview`);
+- :mod:`~wildseg3d_ros.rig.page`: a page about it for people, with them.
 
 All evidence is one number per pair of views: the logarithm of how much likelier what is seen is
 with the cameras of a hypothesis than with cameras that have nothing to do with each other. It is

@@ -53,6 +53,19 @@ class StreamState:
         }
 
 
+@dataclass(frozen=True)
+class PackedPicture:
+    """A picture of a check.
+
+    Attributes:
+        title: what it shows.
+        jpeg: the file.
+    """
+
+    title: str
+    jpeg: bytes
+
+
 @dataclass(frozen=True, eq=False)
 class LiveRig:
     """What is wrong with cameras that publish.
@@ -65,6 +78,7 @@ class LiveRig:
         streams: what arrives on their topics.
         frame_id: of the poses.
         stamp_spread: largest difference of the stamps of the images that were compared [s].
+        pictures: of all cameras, then of pairs of them; none unless they were asked for.
     """
 
     verdict: Verdict
@@ -74,6 +88,7 @@ class LiveRig:
     streams: tuple[StreamState, ...]
     frame_id: str
     stamp_spread: float
+    pictures: tuple[PackedPicture, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it; NaN becomes None."""

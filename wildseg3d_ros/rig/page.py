@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,33 +15,23 @@ from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import CameraVerdict, View
 from wildseg3d_ros.io.html import document
 from wildseg3d_ros.io.images import write_bytes, write_image
-from wildseg3d_ros.rig.aligned import AlignedRig, CheckedRig
-from wildseg3d_ros.rig.cameras import Cameras
-from wildseg3d_ros.rig.overview import overview_picture
-from wildseg3d_ros.rig.pictures import Stage, fitted, pair_picture
-from wildseg3d_ros.rig.report import RigReport, percent
-from wildseg3d_ros.rig.reprojection import Reprojections, pairs_to_show
+from wildseg3d_ros.rig.aligned import CheckedRig
+from wildseg3d_ros.rig.check_pictures import Picture, draw_check
+from wildseg3d_ros.rig.pictures import fitted
+from wildseg3d_ros.rig.report import SUMMARY, percent
 
 PAGE = "index.html"
 """Of the files of a report."""
 
-_MOST, _PER_VIEW = 12, 4
-"""Pictures of pairs, and how many of one view others make way for."""
-
 _THUMBNAIL = 112, 84  # width and height [px]
 
 _ORDER = ("suspect", "left out", "moved", "unchecked", "ok")
-_SAID = {
-    "ok": "The cameras agree with each other.",
-    "suspect": "Something contradicts.",
-    "unchecked": "Nothing could be checked.",
-}
 
 
-class _Picture(NamedTuple):
-    """A file beside the page, and what it shows."""
+class _File(NamedTuple):
+    """A picture beside the page, and what it shows."""
 
-    file: str
+    name: str
     what: str
 
 
@@ -58,10 +47,7 @@ def check_folder(folder: Path) -> None:
 def write_report(
     folder: Path, views: Sequence[View], checked: CheckedRig, progress: Progress | None = None
 ) -> None:
-    """Writes ``index.html`` and its pictures.
-
-    Cameras are drawn as they are given, without the mistake that was found, and, where none was,
-    after the alignment of their depth; that it failed is said on the page.
+    """Writes ``index.html`` and its pictures; that an alignment failed is said on the page.
 
     Args:
         folder: made if it is not there; files of an earlier report are replaced.
@@ -70,89 +56,28 @@ def write_report(
     Raises:
         FileError: something cannot be written. Cancelled: the caller asked to stop.
     """
-    progress, report, aligned = progress or Progress(), checked.report, checked.aligned
     for kind in ("cameras_[1-3]", "pair_[01][0-9]", "view_[0-9][0-9]"):
         for stale in folder.glob(f"{kind}.png"):
             stale.unlink()
-    with progress.stage("pictures"):
-        stages = _stages(views, report, aligned)
-        # Features are compared by angles, for which a focal length that was found will do.
-        K = [None if np.isnan(each).any() else each for each in stages[-1].cameras.K]
-        views = [replace(view, K=each) for view, each in zip(views, K, strict=True)]
-        reprojections = Reprojections(views)
-        thumbnails = _write_thumbnails(folder, views)
-        overviews = _write_overviews(folder, views, checked, reprojections, stages)
-        pairs = _write_pairs(folder, views, reprojections, stages, progress)
-    write_bytes(folder / PAGE, page(views, checked, thumbnails, overviews, pairs).encode())
+    thumbnails = [
+        Picture(f"Image of {view.name}", fitted(view.image, _THUMBNAIL)[0]) for view in views
+    ]
+    drawn = draw_check(views, checked, progress)
+    text = page(
+        views,
+        checked,
+        _written(folder, "view_{:02d}.png", thumbnails),
+        _written(folder, "cameras_{}.png", drawn.overviews),
+        _written(folder, "pair_{:02d}.png", drawn.pairs),
+    )
+    write_bytes(folder / PAGE, text.encode())
 
 
-def _stages(views: Sequence[View], report: RigReport, aligned: AlignedRig) -> list[Stage]:
-    why = {each.name: each.why for each in report.cameras if not each.takes_part}
-    stages = [Stage("as given", Cameras.of_any(views), why)]
-    if report.finding is not None and report.finding.mended_cameras is not None:
-        mended, judged = Cameras.of_any(views), report.finding.mended_cameras
-        known = mended.known
-        for each, of_known in zip(vars(mended).values(), vars(judged).values(), strict=True):
-            each[known] = of_known
-        stages.append(Stage("without the mistake", mended, why))
-    if aligned.cameras is not None:
-        stages.append(Stage("after alignment", aligned.cameras, aligned.left_out))
-    return stages
-
-
-def _write_thumbnails(folder: Path, views: Sequence[View]) -> list[_Picture]:
-    pictures = []
-    for v, view in enumerate(views):
-        pictures.append(_Picture(f"view_{v + 1:02d}.png", f"Image of {view.name}"))
-        write_image(folder / pictures[-1].file, fitted(view.image, _THUMBNAIL)[0])
-    return pictures
-
-
-def _write_overviews(
-    folder: Path,
-    views: Sequence[View],
-    checked: CheckedRig,
-    reprojections: Reprojections,
-    stages: Sequence[Stage],
-) -> list[_Picture]:
-    report, aligned = checked.report, checked.aligned
-    pictures: list[_Picture] = []
-    for k, stage in enumerate(stages):
-        is_aligned = stage.cameras is aligned.cameras
-        # In the same world those after alignment are drawn beside those as given.
-        solved = aligned.cameras if k == 0 and aligned.in_given_frame else None
-        is_drawn_already = is_aligned and aligned.in_given_frame
-        if is_drawn_already or not stage.cameras.posed.any():
-            continue
-        picture = _Picture(f"cameras_{len(pictures) + 1}.png", f"All cameras {stage.title}")
-        verdicts: list[str] = [each.verdict for each in checked.cameras]
-        if k == 1 and report.finding is not None:
-            verdicts = ["mended" if each == "suspect" else each for each in verdicts]
-        drawn = overview_picture(views, verdicts, reprojections, stage, solved)
-        write_image(folder / picture.file, drawn)
-        pictures.append(picture)
-    return pictures
-
-
-def _write_pairs(
-    folder: Path,
-    views: Sequence[View],
-    reprojections: Reprojections,
-    stages: Sequence[Stage],
-    progress: Progress,
-) -> list[_Picture]:
-    pictures: list[_Picture] = []
-    evidence = [reprojections.evidence(stage.cameras) for stage in stages]
-    pairs = pairs_to_show(evidence, len(views), _MOST, _PER_VIEW)
-    for k, (a, b) in enumerate(pairs):
-        progress.update(k / len(pairs))
-        picture = _Picture(
-            f"pair_{k + 1:02d}.png", f"{views[a].name} in the image of {views[b].name}"
-        )
-        drawn = pair_picture(views, reprojections, stages, a, b)
-        write_image(folder / picture.file, drawn)
-        pictures.append(picture)
-    return pictures
+def _written(folder: Path, name: str, pictures: Sequence[Picture]) -> list[_File]:
+    files = [_File(name.format(k + 1), each.title) for k, each in enumerate(pictures)]
+    for file, picture in zip(files, pictures, strict=True):
+        write_image(folder / file.name, picture.image)
+    return files
 
 
 # ---- the page --------------------------------------------------------------------------------
@@ -161,15 +86,15 @@ def _write_pairs(
 def page(
     views: Sequence[View],
     checked: CheckedRig,
-    thumbnails: Sequence[_Picture],
-    overviews: Sequence[_Picture],
-    pairs: Sequence[_Picture],
+    thumbnails: Sequence[_File],
+    overviews: Sequence[_File],
+    pairs: Sequence[_File],
 ) -> str:
     """The text of the page; see :func:`write_report`."""
     aligned, cameras = checked.aligned, checked.cameras
     worst_first = sorted(range(len(views)), key=lambda v: _ORDER.index(cameras[v].verdict))
     rows = "\n".join(_row(cameras[v], views[v], thumbnails[v]) for v in worst_first)
-    said = checked.warnings or [_SAID[checked.verdict]]
+    said = checked.warnings or [SUMMARY[checked.verdict]]
     notes = [_sentence(text) for text in checked.report.doubts]
     notes += [_sentence(f"not aligned: {aligned.reason}")] if aligned.cameras is None else []
     if aligned.cameras is not None:
@@ -194,11 +119,11 @@ def page(
     return document(f"Cameras: {checked.verdict}", body, _STYLE)
 
 
-def _row(camera: CameraVerdict, view: View, thumbnail: _Picture) -> str:
+def _row(camera: CameraVerdict, view: View, thumbnail: _File) -> str:
     best = sorted(camera.overlap.items(), key=lambda each: -each[1])
     with_others = ", ".join(f"<i>{html.escape(n)} {percent(share)}</i>" for n, share in best)
     cells = (
-        f'<img src="{thumbnail.file}" alt="{html.escape(thumbnail.what)}">',
+        f'<img src="{thumbnail.name}" alt="{html.escape(thumbnail.what)}">',
         html.escape(camera.name),
         f'<b class="{camera.verdict}">{camera.verdict}</b> {html.escape(camera.why)}',
         "-" if np.isnan(camera.agreement) else percent(camera.agreement),
@@ -228,9 +153,9 @@ def _moved(camera: CameraVerdict) -> str:
     return f"<i>{moved[0]} mm, {moved[1]}&deg;</i>"
 
 
-def _figure(picture: _Picture) -> str:
-    image = f'<img src="{picture.file}" alt="{html.escape(picture.what)}">'
-    return f'<a href="{picture.file}">{image}</a>\n'
+def _figure(picture: _File) -> str:
+    image = f'<img src="{picture.name}" alt="{html.escape(picture.what)}">'
+    return f'<a href="{picture.name}">{image}</a>\n'
 
 
 def _sentence(text: str) -> str:

@@ -14,6 +14,13 @@ from wildseg3d_ros.rig.cameras import Cameras
 
 Verdict = Literal["ok", "suspect", "unchecked"]
 
+SUMMARY: dict[str, str] = {
+    "ok": "The cameras agree with each other.",
+    "suspect": "Something contradicts.",
+    "unchecked": "Nothing could be checked.",
+}
+"""What is said of a verdict that nothing else explains."""
+
 
 @dataclass(frozen=True)
 class CameraReport:

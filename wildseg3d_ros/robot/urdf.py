@@ -48,11 +48,11 @@ def read_links(text: str, warn: Callable[[str], object]) -> tuple[LinkSolid, ...
         for part in parts:
             solid = _solid(name, part)
             if isinstance(solid, str):
-                warn(f"link '{name}' of the robot is not filtered completely: {solid}")
+                warn(f"link '{name}' of the robot has a part that is not known: {solid}")
             else:
                 solids.append(solid)
     if not solids:
-        raise ConfigError("the robot's description has no link with a geometry to filter by")
+        raise ConfigError("the robot's description has no link with a geometry")
     return tuple(solids)
 
 

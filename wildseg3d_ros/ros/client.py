@@ -220,8 +220,9 @@ class SceneClient:
         goal = EditObject.Goal(edit=EditObject.Goal.REFINE, prompt=prompt_message(clicks, prompt))
         return Edited.of(self._reach(self._edit, goal, progress, cancelled))
 
-    def check_rig(self, cameras: Sequence[str] = ()) -> LiveRig:
-        """What is wrong with the cameras, or with those named; builds nothing.
+    def check_rig(self, cameras: Sequence[str] = (), pictures: bool = False) -> LiveRig:
+        """What is wrong with the cameras, or with those named, and pictures of it, if wanted;
+        builds nothing.
 
         >>> found = client.check_rig()
         >>> [camera.verdict.name for camera in found.cameras]
@@ -229,7 +230,8 @@ class SceneClient:
         >>> found.verdict, found.problems
         ('ok', ())
         """
-        return rig_report(self._ask(self._check, CheckRig.Request(cameras=list(cameras))))
+        request = CheckRig.Request(cameras=list(cameras), pictures=pictures)
+        return rig_report(self._ask(self._check, request))
 
     def save_poses(self, path: str, frames: Sequence[str] = (), parent_frame: str = "") -> str:
         """Writes the solved camera poses on the node's machine; returns the YAML text.

@@ -41,6 +41,7 @@ export default {
     negative: Boolean,
     further: Boolean,
     showcameras: Boolean,
+    robot: { type: Array, default: () => [] },
   },
 
   data: () => ({ note: "" }),
@@ -74,6 +75,7 @@ export default {
     this.listen();
     this.loadScene();
     this.drawCameras();
+    this.drawRobot();
     this.$refs.canvas.addEventListener("webglcontextrestored", () => this.draw());
   },
 
@@ -90,6 +92,7 @@ export default {
     box: "drawBox",
     cameras: { handler: "drawCameras", deep: true },
     showcameras: "drawCameras",
+    robot: "drawRobot",
   },
 
   methods: {
@@ -217,6 +220,35 @@ export default {
         group.add(frustum);
       }
       this.replace("frustums", group);
+      this.drawOver();
+    },
+    // Links are made once and moved; they let the cloud shine through.
+    drawRobot() {
+      if (!this.renderer) return;
+      const made = JSON.stringify(this.robot.map((link) => [link.kind, link.half]));
+      if (made !== this.madeRobot) {
+        this.madeRobot = made;
+        const group = new THREE.Group();
+        for (const { kind, half } of this.robot) {
+          const [x, y, z] = half.map((each) => 2 * each);
+          const solid = {
+            box: () => new THREE.BoxGeometry(x, y, z),
+            sphere: () => new THREE.SphereGeometry(half[0], 24, 16),
+            cylinder: () => new THREE.CylinderGeometry(half[0], half[0], z, 24).rotateX(Math.PI / 2),
+          }[kind]();
+          const link = new THREE.Mesh(solid, new THREE.MeshLambertMaterial({ color: 0x9fb8dc, transparent: true, opacity: 0.5 }));
+          link.matrixAutoUpdate = false;
+          group.add(link);
+        }
+        const light = new THREE.HemisphereLight(0xffffff, 0x404850, 3);
+        light.position.set(...this.up);
+        group.add(light);
+        this.replace("links", this.robot.length ? group : null);
+      }
+      this.robot.forEach(({ pose }, k) => {
+        this.links.children[k].matrix.set(...pose);
+        this.links.children[k].matrixWorldNeedsUpdate = true;
+      });
       this.drawOver();
     },
 

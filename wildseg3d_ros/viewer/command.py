@@ -12,6 +12,7 @@ from pathlib import Path
 from nicegui import app, ui
 
 from wildseg3d_ros.core.errors import ConfigError, FileError
+from wildseg3d_ros.robot.config import RobotConfig
 from wildseg3d_ros.viewer.file_source import FileSource
 from wildseg3d_ros.viewer.guard import Guard
 from wildseg3d_ros.viewer.page import Page
@@ -133,7 +134,8 @@ def _source(given: argparse.Namespace) -> SceneSource:
         raise FileError(
             "view --live needs ROS 2: source a ROS 2 set-up file, or give a scene's file"
         ) from error
-    return RosSource(given.namespace)
+    robot = RobotConfig(given.robot, frame_prefix=given.robot_prefix)
+    return RosSource(given.namespace, robot)
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
@@ -149,6 +151,10 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     option("--set", dest="settings", metavar="KEY=VALUE", action="append", default=[], help=text)
     option("--live", action="store_true", help="the scene node that runs, over ROS 2")
     option("--namespace", metavar="NS", default="", help="with --live: of the node")
+    text = "with --live: latched topic with the URDF of a robot to draw (default: %(default)s)"
+    option("--robot", metavar="TOPIC", default="robot_description", help=text)
+    text = "with --live: stands before the names of its links in TF"
+    option("--robot-prefix", metavar="PREFIX", default="", help=text)
     option("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
     option("--port", type=int, default=_PORT, help="or the next free one (default: %(default)s)")
     return parser

@@ -25,6 +25,11 @@ from wildseg3d_ros.editing import (
 from wildseg3d_ros.grasping.graspable import GraspableScene
 from wildseg3d_ros.grasping.objects import scene_objects
 from wildseg3d_ros.grasping.surroundings import whole_scene
+from wildseg3d_ros.io.loading import load_recording
+from wildseg3d_ros.io.pictures import jpeg
+from wildseg3d_ros.rig.aligned import check_rig
+from wildseg3d_ros.rig.check_pictures import draw_check
+from wildseg3d_ros.rig.live import PackedPicture
 from wildseg3d_ros.scene.camera_pixels import (
     camera_image,
     camera_intrinsics,
@@ -38,8 +43,10 @@ from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.viewer.building import build_folder
 from wildseg3d_ros.viewer.source import (
     Answer,
+    CameraCheck,
     CapturesViews,
     LiveImage,
+    RobotLink,
     ShownCamera,
     ShownScene,
     SourceState,
@@ -47,6 +54,13 @@ from wildseg3d_ros.viewer.source import (
 
 if TYPE_CHECKING:
     from wildseg3d_ros.masks.text.sam3 import TextFinder
+
+
+_NO_CHECK = (
+    "the cameras cannot be checked in a scene's file: it has the poses that the alignment found, "
+    "but neither the given ones nor the measured depth; open the recording instead, or run "
+    "`wildseg3d check RECORDING --report FOLDER`"
+)
 
 
 class FileSource:
@@ -69,6 +83,7 @@ class FileSource:
         self._config()
         self._finder: TextFinder | None = None
         self.can_build = path.is_dir()
+        self.no_check = "" if self.can_build else _NO_CHECK
         self._edit, self._cancelled, self._failed = threading.Lock(), threading.Event(), ""
         self._busy: tuple[str, float] | None = None
         self._scene: Scene | None = None
@@ -142,6 +157,24 @@ class FileSource:
     def cancel(self) -> None:
         """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
         self._cancelled.set()
+
+    def check(self) -> CameraCheck:
+        """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
+        views = load_recording(self._path).views
+        checked = check_rig(views)
+        return CameraCheck(
+            checked.verdict,
+            (*checked.warnings, *checked.report.doubts),
+            checked.cameras,
+            tuple(
+                PackedPicture(each.title, jpeg(each.image))
+                for each in draw_check(views, checked).all
+            ),
+        )
+
+    def robot(self) -> tuple[RobotLink, ...]:
+        """None: a file has no robot."""
+        return ()
 
     def live_image(self, camera: str) -> LiveImage | None:
         """None: a file has no camera."""

@@ -18,7 +18,8 @@ from wildseg3d_ros.viewer.control import Control
 from wildseg3d_ros.viewer.drawing import outline
 from wildseg3d_ros.viewer.elements import CloudPane
 from wildseg3d_ros.viewer.export import KINDS
-from wildseg3d_ros.viewer.panels import CameraCard, ObjectList, RigReport, SelectionPanel
+from wildseg3d_ros.viewer.panels import CameraCard, ObjectList, SelectionPanel
+from wildseg3d_ros.viewer.rig import CheckPanel, RigReport
 from wildseg3d_ros.viewer.server import Server
 from wildseg3d_ros.viewer.session import Session
 from wildseg3d_ros.viewer.source import ShownScene
@@ -27,7 +28,8 @@ from wildseg3d_ros.viewer.words import sentence
 _TICK = 0.2
 """Seconds between two looks at the source."""
 _LIVE_PERIOD = 0.5
-"""Seconds between two live images of a camera: they show what is there, they are no video."""
+"""Seconds between two live images of a camera, and poses of the robot: they show what is there,
+they are no video."""
 _CSS = (Path(__file__).parent / "style.css").read_text()
 
 
@@ -46,6 +48,7 @@ class Page:
         self._told: tuple = ()
         self._named = server.names.version
         self._live, self._next_live = self.source.live, 0.0
+        self._robot, self._next_robot = True, 0.0
 
     # ---- layout
 
@@ -71,6 +74,7 @@ class Page:
                         self.objects = ObjectList(self.control, self._hide)
                     with ui.tab_panel("rig"):
                         self.rig = RigReport()
+                        CheckPanel(self.server)
                         captures = self.source.captures
                         self.captured = None if captures is None else CapturedViews(captures)
                     with ui.tab_panel("help"):
@@ -112,6 +116,8 @@ class Page:
                 _tool("center_focus_strong", "see all", lambda: self.cloud.run_method("lookAtAll"))
                 self.by_object = _tool("palette", "colours by object", self._toggle_colors)
                 _tool("videocam", "cameras", self._toggle_cameras)
+                self.robot = _tool("precision_manufacturing", "robot", self._toggle_robot)
+                self.robot.props("data-testid=robot").set_visibility(False)
                 modes = {"this": "This", "also": "Also", "not": "Not"}
                 mode = ui.toggle(modes, value="this", on_change=self._set_mode).props(
                     "data-testid=mode"
@@ -139,10 +145,27 @@ class Page:
                 self.selection.show()
         if self.captured is not None:
             self.captured.look()
+        if self._robot and time.monotonic() > self._next_robot:
+            self._next_robot = time.monotonic() + _LIVE_PERIOD
+            await self._show_robot()
         if self._live and time.monotonic() > self._next_live:
             self._next_live = time.monotonic() + _LIVE_PERIOD
             for name, card in self.cards.items():
                 card.show_live(await asyncio.to_thread(self.source.live_image, name))
+
+    async def _show_robot(self) -> None:
+        links = await asyncio.to_thread(self.source.robot)
+        if links:
+            self.robot.set_visibility(True)
+        drawn = [
+            {
+                "kind": link.kind,
+                "half": link.half.tolist(),
+                "pose": link.pose.round(4).ravel().tolist(),
+            }
+            for link in links
+        ]
+        self.cloud.show(robot=drawn if self._robot else [])
 
     def _tell(self) -> None:
         state = self.source.state
@@ -275,6 +298,10 @@ class Page:
 
     def _toggle_cameras(self) -> None:
         self.cloud.show(showcameras=not self.cloud.props["showcameras"])
+
+    async def _toggle_robot(self) -> None:
+        self._robot = not self._robot
+        await self._show_robot()
 
     def _set_mode(self, event: ValueChangeEventArguments) -> None:
         for element in (self.cloud, *(card.image for card in self.cards.values())):

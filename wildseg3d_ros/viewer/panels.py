@@ -1,4 +1,4 @@
-"""The parts of the page that list and tell: cameras, objects, the selection, the rig."""
+"""The parts of the page that list and tell: cameras, objects, the selection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wildseg3d_ros.viewer.export import KINDS
 from wildseg3d_ros.viewer.names import LONGEST, Names
 from wildseg3d_ros.viewer.server import Pictures
 from wildseg3d_ros.viewer.source import LiveImage, ShownCamera, ShownScene
-from wildseg3d_ros.viewer.words import BADGES, certainty, motion, sentence, size_text
+from wildseg3d_ros.viewer.words import BADGES, certainty, sentence, size_text
 
 _LEVEL_NAMES = dict(zip(LEVELS, ("Whole", "Part", "Sub-part"), strict=True))
 
@@ -312,37 +312,6 @@ class SelectionPanel:
             _action("Apply", control.refine, "check").props("data-testid=apply")
             _action("Undo click", control.take_back, "undo")
             _action("Cancel", control.clear, "close")
-
-
-class RigReport:
-    """What the build found about each camera."""
-
-    def __init__(self) -> None:
-        self._panel = ui.element("div").props("data-testid=rig")
-
-    def show(self, shown: ShownScene) -> None:
-        """Shows verdicts and warnings of a scene."""
-        self._panel.clear()
-        with self._panel:
-            if not shown.verdicts:
-                ui.label("Nothing is known of the cameras' poses.").classes("ws-faint")
-            with ui.element("table").classes("ws-rig"):
-                for camera in shown.verdicts:
-                    self._draw(camera)
-            for warning in shown.warnings:
-                ui.label(sentence(warning)).classes("ws-faint q-mt-sm")
-
-    def _draw(self, camera: CameraVerdict) -> None:
-        with ui.element("tr"):
-            with ui.element("td"):
-                ui.label(camera.name)
-                ui.label(camera.verdict).classes(f"ws-badge {BADGES[camera.verdict]}")
-            with ui.element("td"):
-                ui.label(motion(camera))
-                if not math.isnan(camera.agreement):
-                    ui.label(f"agrees {camera.agreement:.0%} with the others").classes("ws-faint")
-                if camera.why:
-                    ui.label(sentence(camera.why)).classes("ws-faint")
 
 
 def _action(text: str, action: object, icon: str) -> ui.button:

@@ -18,16 +18,20 @@ from wildseg3d_ros.core.types import (
     Point,
     Prompt,
 )
+from wildseg3d_ros.robot.config import RobotConfig
 from wildseg3d_ros.ros.client import SceneClient
 from wildseg3d_ros.ros.messages.answers import object_cloud
 from wildseg3d_ros.ros.messages.replies import Edited
 from wildseg3d_ros.ros.messages.requests import PromptOptions
 from wildseg3d_ros.ros.scene_feed import SceneFeed
 from wildseg3d_ros.viewer.ros_captures import RosCaptures
+from wildseg3d_ros.viewer.ros_robot import RosRobot
 from wildseg3d_ros.viewer.source import (
     Answer,
+    CameraCheck,
     CapturesViews,
     LiveImage,
+    RobotLink,
     ShownCamera,
     ShownScene,
     SourceState,
@@ -46,16 +50,19 @@ class RosSource:
 
     Args:
         namespace: of the node.
+        robot: where the description of a robot is that is to be drawn, and its frames' prefix.
     """
 
     live = can_build = True
+    no_check = ""
 
-    def __init__(self, namespace: str = "") -> None:
+    def __init__(self, namespace: str = "", robot: RobotConfig | None = None) -> None:
         self.name = f"{namespace.strip('/')}/wildseg3d".lstrip("/")
         self._client = SceneClient(namespace, timeout=_NODE_TIMEOUT)
         self._feed = SceneFeed(self._client.node)
         self._captures = RosCaptures(self._client, self._feed)
         self.captures: CapturesViews | None = self._captures
+        self._robot = RosRobot(self._client.node, robot or RobotConfig())
         self.shown: ShownScene | None = None
         self._busy: tuple[str, float] | None = None
         self._failed, self._problem = "", "Looking for the scene node …"
@@ -85,7 +92,8 @@ class RosSource:
         if state.scene_id and not state.well and not busy:
             stale = (state.text,)
         cameras = (each for each in state.problems.values() if each not in state.text)
-        return SourceState(problem, (*stale, *cameras), busy, self._failed)
+        told = (*stale, *cameras, *filter(None, [self._robot.problem]))
+        return SourceState(problem, told, busy, self._failed)
 
     def ask(self, prompt: Prompt, stamps: dict[str, int] | None = None) -> Answer:
         """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
@@ -158,6 +166,17 @@ class RosSource:
     def cancel(self) -> None:
         """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
         self._cancelled.set()
+
+    def check(self) -> CameraCheck:
+        """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
+        rig = self._client.check_rig(pictures=True)
+        verdicts = tuple(camera.verdict for camera in rig.cameras)
+        return CameraCheck(rig.verdict, rig.problems, verdicts, rig.pictures)
+
+    def robot(self) -> tuple[RobotLink, ...]:
+        """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
+        shown = self.shown
+        return self._robot.links(shown.frame_id) if shown is not None and shown.frame_id else ()
 
     def live_image(self, camera: str) -> LiveImage | None:
         """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
@@ -236,6 +255,7 @@ class RosSource:
 
     def _look(self) -> None:
         feed, state = self._feed, self._feed.state
+        self._robot.look()
         if state is None:
             self._problem = (
                 f"The scene node '{self.name}' is not there. Start it, with the ROS_DOMAIN_ID of "
@@ -255,7 +275,9 @@ class RosSource:
             self._ask_for_poses()
         shown = self.shown
         verdicts = self._verdicts.get(state.scene_id, state.verdicts)
-        if shown is not None and shown.scene_id == state.scene_id and shown.verdicts != verdicts:
+        if shown is None or shown.scene_id != state.scene_id:
+            return
+        if repr(shown.verdicts) != repr(verdicts):  # by their text: NaN is not equal to itself
             self.shown = replace(shown, verdicts=verdicts)
 
     def _show_cameras(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import threading
 from collections.abc import Callable
 from functools import cached_property
@@ -27,8 +28,10 @@ from wildseg3d_ros.viewer.drawing import (
 from wildseg3d_ros.viewer.export import all_exported, exported
 from wildseg3d_ros.viewer.names import Names
 from wildseg3d_ros.viewer.session import Sessions
-from wildseg3d_ros.viewer.source import SceneSource, ShownScene
+from wildseg3d_ros.viewer.source import CameraCheck, SceneSource, ShownScene
 
+_CHECKS = 4
+"""So many checks of the cameras are kept for browsers that still load their pictures."""
 _FOR_EVER = {"cache-control": "private, max-age=86400, immutable"}
 # What is packed already, or large and on its way to this machine, is not worth compressing.
 _AS_IT_IS = {"content-encoding": "identity"}
@@ -84,9 +87,11 @@ class Server:
     def __init__(self, source: SceneSource, sessions: Sessions) -> None:
         self.source, self.sessions, self.names = source, sessions, Names()
         self._pictures: Pictures | None = None
+        self._checks: dict[str, CameraCheck] = {}
         app.get("/image/{key}/{camera}.jpg")(self._image)
         app.get("/live/{camera}/{stamp}.jpg")(self._live)
         app.get("/captured/{name}.jpg")(self._captured)
+        app.get("/check/{key}/{k}.jpg")(self._checked)
         app.get("/thumbnail/{key}/{object_id}.jpg")(self._thumbnail)
         app.get("/cloud/{key}.bin")(self._cloud)
         app.get("/selection/{key}/{version}.bin")(self._selection)
@@ -101,6 +106,14 @@ class Server:
         self._pictures = kept = Pictures(self.source, shown)
         self.names.follow(shown)
         return kept
+
+    def check(self) -> tuple[str, CameraCheck]:
+        """Checks the cameras; the key is of the pictures' addresses. Raises WildSeg3DError."""
+        key, check = secrets.token_urlsafe(12), self.source.check()
+        self._checks[key] = check
+        for old in list(self._checks)[:-_CHECKS]:
+            self._checks.pop(old, None)
+        return key, check
 
     async def _image(self, key: str, camera: str) -> Response:
         shown = self.source.shown
@@ -123,6 +136,12 @@ class Server:
         if image is None:
             return _gone()
         return await _made(lambda: jpeg(small(image), 85), "image/jpeg")
+
+    async def _checked(self, key: str, k: int) -> Response:
+        check = self._checks.get(key)
+        if check is None or not 0 <= k < len(check.pictures):
+            return _gone()
+        return await _made(lambda: check.pictures[k].jpeg, "image/jpeg")
 
     async def _thumbnail(self, key: str, object_id: int) -> Response:
         pictures = self.pictures()

@@ -6,16 +6,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
-from wildseg3d_ros.core.types import CameraVerdict, Click, ObjectCloud, Point, Prompt
+from wildseg3d_ros.core.types import CameraVerdict, Click, ObjectCloud, Point, Prompt, Verdict
 from wildseg3d_ros.grasping.boxes import OrientedBox
 from wildseg3d_ros.grasping.objects import SceneObject
+from wildseg3d_ros.rig.live import PackedPicture
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +175,37 @@ class Answer:
         return not math.isnan(self.cloud.score)
 
 
+@dataclass(frozen=True, eq=False)
+class CameraCheck:
+    """What a check of the cameras as given finds.
+
+    Attributes:
+        verdict: on all of them: ok, suspect or unchecked.
+        problems: sentences, the most important first; empty where nothing is wrong.
+        cameras: the verdict on each.
+        pictures: of all cameras, then of pairs of them.
+    """
+
+    verdict: Verdict
+    problems: tuple[str, ...]
+    cameras: tuple[CameraVerdict, ...]
+    pictures: tuple[PackedPicture, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class RobotLink:
+    """A solid that stands for a link of the robot, or a part of one.
+
+    Attributes:
+        kind, half: as of :class:`wildseg3d_ros.robot.solids.LinkSolid`.
+        pose: (4, 4) of its centre, in the scene's frame.
+    """
+
+    kind: Literal["box", "cylinder", "sphere"]
+    half: NDArray[np.float64]
+    pose: NDArray[np.float64]
+
+
 class CapturesViews(Protocol):
     """Views of moving cameras that a node keeps for the next scene.
 
@@ -209,9 +241,11 @@ class SceneSource(Protocol):
         can_build: whether a scene can be built anew.
         live: whether cameras publish.
         captures: views that can be captured; None where none can.
+        no_check: why the cameras cannot be checked; empty where they can.
     """
 
     name: str
+    no_check: str
     captures: CapturesViews | None
     can_build: bool
     live: bool
@@ -255,8 +289,17 @@ class SceneSource(Protocol):
         """Stops a build."""
         ...
 
+    def check(self) -> CameraCheck:
+        """Compares the cameras as they are given, and draws it; takes seconds. Raises
+        WildSeg3DError."""
+        ...
+
     def live_image(self, camera: str) -> LiveImage | None:
         """The newest image; None where there is none."""
+        ...
+
+    def robot(self) -> tuple[RobotLink, ...]:
+        """The robot's links as they stand now; none where nobody describes it."""
         ...
 
     def close(self) -> None:

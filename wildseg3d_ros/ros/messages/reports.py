@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import array
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
 import numpy as np
 from numpy.typing import NDArray
+from sensor_msgs.msg import CompressedImage
 
-from wildseg3d_msgs.msg import CameraOverlap, StreamReport
+from wildseg3d_msgs.msg import CameraOverlap, RigPicture, StreamReport
 from wildseg3d_msgs.msg import CameraReport as CameraMessage
 from wildseg3d_msgs.srv import CheckRig
 from wildseg3d_ros.core.types import CameraVerdict, Verdict, View
-from wildseg3d_ros.rig.live import LiveRig, PosedVerdict, StreamState
-from wildseg3d_ros.ros.messages.conversions import matrix_from_pose
+from wildseg3d_ros.io.pictures import jpeg
+from wildseg3d_ros.rig.check_pictures import Picture
+from wildseg3d_ros.rig.live import LiveRig, PackedPicture, PosedVerdict, StreamState
+from wildseg3d_ros.ros.messages.conversions import header, matrix_from_pose
 from wildseg3d_ros.ros.messages.grasps import pose_message
 from wildseg3d_ros.scene.scene import Scene
 
@@ -90,6 +94,16 @@ def camera_report(message: CameraMessage) -> PosedVerdict:
     return PosedVerdict(verdict, message.optical_frame, matrix_from_pose(message.pose))
 
 
+def picture_message(picture: Picture, frame_id: str, stamp_ns: int) -> RigPicture:
+    """A picture of a check."""
+    packed = CompressedImage(
+        header=header(frame_id, stamp_ns),
+        format="rgb8; jpeg compressed bgr8",
+        data=array.array("B", jpeg(picture.image)),
+    )
+    return RigPicture(title=picture.title, image=packed)
+
+
 def rig_report(reply: CheckRig.Response) -> LiveRig:
     """What a reply says."""
     return LiveRig(
@@ -100,6 +114,7 @@ def rig_report(reply: CheckRig.Response) -> LiveRig:
         tuple(map(_stream_state, reply.streams)),
         reply.header.frame_id,
         reply.stamp_spread,
+        tuple(PackedPicture(each.title, each.image.data.tobytes()) for each in reply.pictures),
     )
 
 

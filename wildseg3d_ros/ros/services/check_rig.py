@@ -13,12 +13,13 @@ from wildseg3d_msgs.msg import StreamReport
 from wildseg3d_msgs.srv import CheckRig
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.rig.aligned import check_rig
+from wildseg3d_ros.rig.check_pictures import draw_check
 from wildseg3d_ros.ros.cameras.camera import Camera, Stream
 from wildseg3d_ros.ros.cameras.diagnostics import publisher_problem
 from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.guard import always_replies
 from wildseg3d_ros.ros.messages.conversions import header
-from wildseg3d_ros.ros.messages.reports import VERDICTS, view_reports
+from wildseg3d_ros.ros.messages.reports import VERDICTS, picture_message, view_reports
 from wildseg3d_ros.streams.config import NodeConfig
 from wildseg3d_ros.streams.frames import Heard
 from wildseg3d_ros.streams.tf.buffer import Transforms
@@ -51,7 +52,7 @@ class RigCheck:
 
         def handle(request: CheckRig.Request) -> CheckRig.Response:
             require_ready()
-            return self.check(list(request.cameras))
+            return self.check(list(request.cameras), request.pictures)
 
         self._node.create_service(
             CheckRig,
@@ -60,8 +61,8 @@ class RigCheck:
             callback_group=MutuallyExclusiveCallbackGroup(),
         )
 
-    def check(self, names: Sequence[str] = ()) -> CheckRig.Response:
-        """What is wrong with the named cameras, or with all.
+    def check(self, names: Sequence[str] = (), pictures: bool = False) -> CheckRig.Response:
+        """What is wrong with the named cameras, or with all; with pictures of it, if wanted.
 
         Raises:
             PromptError: a camera that the node does not have.
@@ -86,15 +87,18 @@ class RigCheck:
         texts += [text for stream in streams for text in stream.problems if stream.rate >= 0]
         texts += rig.report.doubts
         stamps = [view.stamp_ns for view in views]
+        stamp_ns = max(stamps, default=0)
+        drawn = draw_check(views, rig).all if pictures and views else ()
         return CheckRig.Response(
             verdict=VERDICTS.index(rig.verdict),
             problems=list(dict.fromkeys(texts)),
             mistake="" if rig.report.finding is None else rig.report.finding.kind,
-            header=header(config.world_frame, max(stamps, default=0)),
+            header=header(config.world_frame, stamp_ns),
             cameras=view_reports(views, rig.cameras),
             streams=streams,
             compared=[view.name for view in views],
-            stamp_spread=(max(stamps) - min(stamps)) / 1e9 if stamps else 0.0,
+            stamp_spread=(stamp_ns - min(stamps)) / 1e9 if stamps else 0.0,
+            pictures=[picture_message(each, config.world_frame, stamp_ns) for each in drawn],
         )
 
     def _stream_report(self, camera: Camera, stream: Stream) -> StreamReport:
