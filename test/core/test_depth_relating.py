@@ -42,8 +42,9 @@ def between(a, b):
 
 
 def registered(consistency, compared=1000, overlap=0.5, origin="refined"):
+    support = round(compared * (2.0 * consistency - 1.0))
     return Registration(
-        np.eye(4), origin, overlap, consistency=consistency, support=0, compared=compared
+        np.eye(4), origin, overlap, consistency=consistency, support=support, compared=compared
     )
 
 
@@ -83,6 +84,20 @@ def test_view_that_nothing_bears_out_and_one_refutes_is_left_out():
     with pytest.raises(DisconnectedViews, match="What 'cam_2' measured contradicts") as error:
         _check_connected(VIEWS[:3], [], list(found), {2})
     assert "contradicts the other views" in error.value.reason
+
+
+def test_view_that_more_refutes_than_bears_out_is_left_out():
+    """It has slid along the table in one pair; right views are not blamed for its others."""
+    found = {
+        (0, 1): registered(0.98),
+        (0, 2): registered(0.98),
+        (1, 2): registered(0.98, 400),
+        (0, 3): registered(0.95, 900),
+        (1, 3): registered(0.1),
+        (2, 3): registered(0.02, 1200),
+    }
+    assert _rejected(found) == {3}
+    assert kept(found) == {(0, 1), (0, 2), (1, 2)}
 
 
 def test_views_with_nothing_in_common_are_joined_by_their_poses():

@@ -330,11 +330,23 @@ def _without_depth(views: Sequence[View]) -> str:
 
 
 def _rejected(found: Mapping[tuple[int, int], Registration]) -> set[int]:
-    """Views that no other bears out, neither at the given pose nor wherever else they were put,
-    and one refutes; none where no two views bear each other out."""
-    borne_out = {v for pair, result in found.items() if not result.is_doubtful for v in pair}
-    refuted = {v for pair, result in found.items() if result.is_refuted for v in pair}
-    return refuted - borne_out if borne_out else set()
+    """Views that others refute more than they bear out, at the given pose and wherever else they
+    were put; the worst first, as its pairs speak against right views as well. None where no two
+    views bear each other out."""
+    told = {p: r.support for p, r in found.items() if r.is_refuted or not r.is_doubtful}
+    out: set[int] = set()
+    if all(found[pair].is_doubtful for pair in told):
+        return out
+    while True:
+        score = dict.fromkeys({v for pair in told for v in pair}, 0)
+        for pair, support in told.items():
+            for v in pair:
+                score[v] += support
+        worst = min(score, key=score.__getitem__, default=-1)
+        if worst < 0 or score[worst] >= 0:
+            return out
+        out.add(worst)
+        told = {pair: support for pair, support in told.items() if worst not in pair}
 
 
 def _better(

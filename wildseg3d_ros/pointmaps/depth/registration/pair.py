@@ -18,10 +18,10 @@ PLAUSIBLE = 5.5
 """Largest Mahalanobis distance from the prior that is accepted: with six degrees of freedom, a
 true prior leaves a pair beyond it once in 30,000."""
 
-DOUBTFUL = 0.96
+DOUBTFUL = 0.94
 """Consistency below which a registration from a given pose may have ended in a wrong place. In ten
 simulated scenes of other sensors each and four constructed ones 99 of 100 that ended within 3 % of
-the distance had more, and of those that ended 5 % off or more 99 of 100 had less than 0.93."""
+the distance had 0.96 or more, and of those that ended 5 % off or more 99 of 100 less than 0.92."""
 
 REFUTED = 0.6
 """Consistency below which most of what both cameras should see contradicts the pose."""
