@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from wildseg3d_ros.core.errors import FileError, WildSeg3DError
 from wildseg3d_ros.core.files.reading import MIB, read_bytes, shown
+from wildseg3d_ros.core.files.tensors import check_safetensors
 from wildseg3d_ros.core.files.text import read_json
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ _LARGEST_NUMBER = 1 << 17
 _LARGEST_EXTENT = 64
 """Of what acts on a neighbourhood, of which no tensor tells: published windows have 24 cells."""
 _EXTENTS = re.compile("padding|stride|kernel|window")
+_OTHERS_CODE = re.compile(
+    "implementation|auto_map|quantization|kernel_config|use_kernels|pretrained|checkpoint_path|"
+    "trust_remote|adapter"
+)
+"""Keys that name what computes a network, which may be code on the hub, or where more of it comes
+from."""
 _MOST_VALUES = 10_000
 _MORE_TENSORS, _MORE_NUMBERS = 1000, 1 << 26
 """What a network may have beside twice its weights: tables that are computed, and what is missing
@@ -79,7 +86,8 @@ def read_checkpoint(file: Path) -> Checkpoint:
     if not isinstance(config, dict):
         raise FileError(f"'{path}' must hold an object, got a {type(config).__name__}")
     _check_values(path, config)
-    return Checkpoint(file, config, load_file(file))
+    check_safetensors(file)
+    return Checkpoint(file, _of_the_network_alone(config), load_file(file))
 
 
 def build(
@@ -179,6 +187,20 @@ def _check_values(path: Path, config: dict[str, Any]) -> None:
                     f"'{path}': {shown(name)} is {value}; no network that is read here has more "
                     f"than {most}"
                 )
+
+
+def _of_the_network_alone(config: Any) -> Any:
+    """The description without what would be fetched or run for it."""
+    if isinstance(config, list):
+        return [_of_the_network_alone(each) for each in config]
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: _of_the_network_alone(value)
+        for key, value in config.items()
+        if not _OTHERS_CODE.search(key)
+        or ("attn_implementation" in key and value in ("eager", "sdpa"))
+    }
 
 
 @contextmanager

@@ -20,6 +20,8 @@ from wildseg3d_ros.core.types import Alignment, MaskCache, PairPrediction, View,
 REQUIRED = ("edges", "pointmap_i", "pointmap_j", "confidence_i", "confidence_j")
 PER_VIEW = ("soft_mask", "K", "world_from_cam_prior")
 OPTIONAL = ("matched_i", "matched_j", *PER_VIEW)
+_MOST_EDGES, _MOST_VIEWS = 100_000, 10_000
+"""Each takes kilobytes, however few pixels it has."""
 _HOLDS = f"a file of pairs holds {', '.join(REQUIRED)} and may hold {', '.join(OPTIONAL)}"
 
 
@@ -96,7 +98,14 @@ def _check_arrays(where: str, edges: NDArray[np.int64], arrays: dict[str, NDArra
             f"{points.shape}"
         )
     size = points.shape[1:3]
+    if 0 in size:
+        raise FileError(f"{where}: pointmap_i is {points.shape}, of images without pixels")
     count = _view_count(where, edges, arrays)
+    if len(edges) > _MOST_EDGES or count > _MOST_VIEWS:
+        raise FileError(
+            f"{where} has {len(edges)} edges and {count} views; at most {_MOST_EDGES} and "
+            f"{_MOST_VIEWS} are read; split it"
+        )
     per_pixel = ("confidence_i", "confidence_j", "matched_i", "matched_j")
     shapes = {
         "pointmap_j": points.shape,

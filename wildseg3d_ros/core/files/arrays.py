@@ -29,6 +29,8 @@ _MEMBERS = 100_000
 _RATIO = 32
 """Bytes that a byte of a file may stand for, beside ``_ANYWAY``; scenes have 1.4."""
 _ANYWAY = 64 * MIB
+_EMPTY = 1 << 20
+"""Entries that an array without any may say of its other axes."""
 UNREADABLE = (
     OSError,
     ValueError,
@@ -132,6 +134,9 @@ def array_from(file: IO[bytes], size: int) -> NDArray:
     claimed, held = math.prod(shape) * dtype.itemsize, size - file.tell()
     if claimed != held or min(shape, default=0) < 0:
         raise ValueError(f"shape {shape} of {dtype} takes {claimed} bytes, there are {held}")
+    # What has no bytes may say that it has as many rows as it likes.
+    if math.prod(max(axis, 1) for axis in shape) > max(_EMPTY, held):
+        raise ValueError(f"shape {shape}, of nothing")
     data = file.read(held + 1)
     if len(data) != claimed:
         raise ValueError(f"{len(data)} bytes where {claimed} should be")
