@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError, WildSeg3DError
+from wildseg3d_ros.core.files.proportion import one_recording
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.bags.reading import Bag, opened_bag
@@ -47,6 +48,7 @@ _ALLOW = "say 'allow_missing_poses: true' in the rig's parameter file (--config)
 _TF, _TF_STATIC = "/tf", "/tf_static"
 
 
+@one_recording()
 def load_bag(
     path: Path,
     rig: RigFile | None = None,
