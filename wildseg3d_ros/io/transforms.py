@@ -99,7 +99,7 @@ _MEANT = {
 """Keys of other conventions, by the key that says it here."""
 _ALIKE = {
     "depth_file_path": "depth",
-    "transform_matrix": "pose|extrinsic|worldfromcam|cam(era)?toworld|cam(era)?2world|^(twc|wtc|rt)$",
+    "transform_matrix": "pose|extrinsic|worldfromcam|cam(era)?(to|2)world|^(twc|wtc|rt)$",
     "fl_x": "focal|intrinsic|(camera|k|cam)(matrix|mtx)",
     "camera_angle_x": "fov|fieldofview|angleofview",
     "k1": "distort",
@@ -341,7 +341,8 @@ def _model(name: str, values: Mapping) -> str:
         )
     if is_fisheye and model not in (None, *_FISHEYE):
         raise InputError(
-            f"camera '{name}': is_fisheye contradicts camera_model '{shown(model)}'; give one of them",
+            f"camera '{name}': is_fisheye contradicts camera_model '{shown(model)}'; give one of "
+            "them",
             ErrorCode.BAD_CALIBRATION,
         )
     return model or ("OPENCV_FISHEYE" if is_fisheye else "OPENCV")

@@ -70,7 +70,7 @@ class Sqlite:
         return self._database.execute(query)
 
     def _goes_on_for_ever(self) -> bool:
-        """Whether a query takes more steps than a file of this size can need; it is interrupted."""
+        """Whether a query takes more steps than a file of this size can need; it is ended."""
         self._steps += _BETWEEN
         return self._steps > _STEPS * most_messages(self._size)
 
