@@ -203,7 +203,12 @@ def _load(good: Path, kinds: tuple[str, ...]) -> None:
         for kind in [kind for kind in ("network", *NETWORKS) if kind in kinds]:
             write_network(kind, good / kind)
             words = network_words(good / "recording", good / kind, good / "out", kind)
-            assert wildseg3d(list(map(str, words))) in (0, 3), (kind, said.getvalue())
+            code = wildseg3d(list(map(str, words)))
+            # What random weights see has no scale.
+            fits = (
+                "nothing tells the scale" in said.getvalue() if kind == "da3" else code in (0, 3)
+            )
+            assert fits, (kind, said.getvalue())
 
 
 def write_network(kind: str, folder: Path) -> None:

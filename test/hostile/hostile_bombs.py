@@ -131,7 +131,7 @@ def npy(kind: str, shape: tuple[int, ...], data: bytes = b"") -> bytes:
 
 
 def nothing_way(rng: random.Random, folder: Path) -> list:
-    """Arrays without a byte that say that they have rows without end, and tiny ones by millions."""
+    """Arrays without a byte that say they have rows without end, and tiny ones by millions."""
     count, pixels = rng.choice([(1, (0, 0)), (1, (0, 8)), (10**6, (1, 1)), (1, (0, 10**12))])
     size = count * pixels[0] * pixels[1]
     arrays = {

@@ -42,7 +42,7 @@ _LARGEST_EXTENT = 64
 _EXTENTS = re.compile("padding|stride|kernel|window")
 _OTHERS_CODE = re.compile(
     "implementation|auto_map|quantization|kernel_config|use_kernels|pretrained|checkpoint_path|"
-    "trust_remote|adapter"
+    "trust_remote|adapter|^backbone$"
 )
 """Keys that name what computes a network, which may be code on the hub, or where more of it comes
 from."""
@@ -110,7 +110,7 @@ def build(
     if config.get("model_type") != kind.model_type:
         parts = (part for part in config.values() if isinstance(part, dict))
         config = next((p for p in parts if p.get("model_type") == kind.model_type), config)
-    with _no_larger_than(checkpoint), warnings.catch_warnings():
+    with _no_larger_than(checkpoint), _without_the_hub(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is empty or missing is named
         return model_class.from_pretrained(
             None,
@@ -166,9 +166,10 @@ def read_tokenizer(folder: Path) -> Any:
         else:
             read_bytes(path, "part of the tokenizer", 16 * MIB)
     # What is not known is an error: a folder's own code is not run, and nobody is asked for it.
-    return transformers.AutoTokenizer.from_pretrained(
-        str(folder), local_files_only=True, trust_remote_code=False
-    )
+    with _without_the_hub():
+        return transformers.AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
 
 
 def _check_values(path: Path, config: dict[str, Any]) -> None:
@@ -201,6 +202,20 @@ def _of_the_network_alone(config: Any) -> Any:
         if not _OTHERS_CODE.search(key)
         or ("attn_implementation" in key and value in ("eager", "sdpa"))
     }
+
+
+@contextmanager
+def _without_the_hub() -> Iterator[None]:
+    """Nothing is fetched, whatever a description names: as with HF_HUB_OFFLINE, which is read
+    once."""
+    from huggingface_hub import constants
+
+    was = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = was
 
 
 @contextmanager
