@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import cv2
@@ -123,13 +125,24 @@ def decode_image(
         take(size, len(data), file)
         if head.kind == "PNG":
             _check_chunks(memoryview(data))
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        with _quiet():
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except (ValueError, cv2.error) as error:
         reason = error.err if isinstance(error, cv2.error) else str(error)
         raise InputError(f"{who}: {reason}", ErrorCode.BAD_IMAGE) from error
     if image is None:
         raise InputError(f"{who}: it is truncated or damaged", ErrorCode.BAD_IMAGE)
     return image
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What OpenCV would print of damaged data is said by an error, in one line."""
+    before = cv2.setLogLevel(0)
+    try:
+        yield
+    finally:
+        cv2.setLogLevel(before)
 
 
 def _check_chunks(data: memoryview) -> None:
