@@ -19,8 +19,8 @@ _RATIO = 100
 
 
 class _Taken:
-    def __init__(self) -> None:
-        self.bytes = self.held = 0
+    def __init__(self, ratio: int) -> None:
+        self.ratio, self.bytes, self.held = ratio, 0, 0
         self.files: set[tuple[int, int]] = set()
 
 
@@ -28,9 +28,10 @@ _recording: ContextVar[_Taken | None] = ContextVar("_recording", default=None)
 
 
 @contextmanager
-def one_recording() -> Iterator[None]:
-    """What is decoded in this block, in this thread, are images of one recording."""
-    token = _recording.set(_recording.get() or _Taken())
+def one_recording(ratio: int = _RATIO) -> Iterator[None]:
+    """What is decoded in this block, in this thread, are images of one recording, which may have
+    ``ratio`` bytes for each of the files'."""
+    token = _recording.set(_recording.get() or _Taken(ratio))
     try:
         yield
     finally:
@@ -55,7 +56,7 @@ def take(size: int, held: int, file: tuple[int, int] | None = None) -> None:
         taken.held += held
     if file is not None:
         taken.files.add(file)
-    if taken.bytes + size > _ANYWAY + _RATIO * taken.held:
+    if taken.bytes + size > _ANYWAY + taken.ratio * taken.held:
         raise ValueError(
             f"with it, the images of this recording have {(taken.bytes + size) / 1e6:.0f} MB in "
             f"{taken.held / 1e6:.3g} MB of files (one that is named twice counts once), which is "

@@ -19,6 +19,7 @@ from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.bags.reading import Bag, opened_bag
 from wildseg3d_ros.io.bags.robot import BagRobot
+from wildseg3d_ros.io.bags.storage import UNPACKED_RATIO
 from wildseg3d_ros.io.bags.topics import (
     TF_MESSAGE,
     CameraTopics,
@@ -48,7 +49,7 @@ _ALLOW = "say 'allow_missing_poses: true' in the rig's parameter file (--config)
 _TF, _TF_STATIC = "/tf", "/tf_static"
 
 
-@one_recording()
+@one_recording(UNPACKED_RATIO)
 def load_bag(
     path: Path,
     rig: RigFile | None = None,
