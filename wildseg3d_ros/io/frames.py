@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import TypeVar
 
-from wildseg3d_ros.core.errors import ErrorCode, FileError, InputError
+from wildseg3d_ros.core.errors import ErrorCode, FileError, InputError, WildSeg3DError
 from wildseg3d_ros.core.progress import Progress
 
 _Frame = TypeVar("_Frame")
-_Error = TypeVar("_Error", FileError, InputError)
+_Error = TypeVar("_Error", bound=WildSeg3DError)
 
 
 def check_max_views(max_views: int | None) -> None:

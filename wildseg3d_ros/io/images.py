@@ -26,8 +26,8 @@ from wildseg3d_ros.core.geometry.depth import unsaturated
 
 _OF_DEPTH = re.compile(r"(?i)(^|[\W_])depth($|[\W_\d])")
 """What drivers write into the names of pictures of depth, which may be of 8 bits."""
-_ROWS = 64
-"""Of depth that are brought to metres at once."""
+_AT_ONCE = 1 << 20
+"""Pixels of depth that are brought to metres at once: they become doubles in between."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -110,10 +110,12 @@ def read_depth(path: Path, unit: float) -> NDArray[np.float32]:
         )
     with np.errstate(over="ignore", invalid="ignore"):  # what is no depth is none in a View
         if depth.dtype != np.uint16:
-            metres = np.empty(depth.shape, np.float32)
-            for at in range(0, len(depth), _ROWS):  # which become doubles in between
-                rows = slice(at, at + _ROWS)
-                metres[rows] = unsaturated(depth[rows]) * np.float64(unit)
+            depth = depth if depth.flags.forc else np.ascontiguousarray(depth)
+            metres = np.empty_like(depth, np.float32)
+            steps, out = depth.ravel(order="K"), metres.ravel(order="K")  # as they lie in memory
+            for at in range(0, len(steps), _AT_ONCE):
+                part = slice(at, at + _AT_ONCE)
+                out[part] = unsaturated(steps[part]) * np.float64(unit)
             return metres
         # All that 16 bits can say, looked up: a third of the time for an image.
         steps = unsaturated(np.arange(1 << 16, dtype=np.uint16))

