@@ -42,7 +42,14 @@ CPU_SECONDS, WALL_SECONDS = 20, 600
 LARGEST_MB = 1000
 STORAGES = ("mcap", "sqlite3")
 _DEFECT = 70
-_BESIDE = ("wildseg3d: warning", "SAM 2 weights", "libpng ", "[ WARN:", "Corrupt JPEG")
+_BESIDE = (
+    "wildseg3d: warning",
+    "SAM 2 weights",
+    "SAM 3 weights",
+    "libpng ",
+    "[ WARN:",
+    "Corrupt JPEG",
+)
 """Lines beside that of an error: warnings, and what image libraries write by themselves."""
 
 
