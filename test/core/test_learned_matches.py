@@ -20,6 +20,7 @@ from wildseg3d_ros.pointmaps import learned_matches  # noqa: E402
 from wildseg3d_ros.pointmaps.da3.scale import Anchored, find_scale  # noqa: E402
 from wildseg3d_ros.pointmaps.depth.backend import DepthPointmaps  # noqa: E402
 from wildseg3d_ros.pointmaps.learned_matches import LearnedMatcher  # noqa: E402
+from wildseg3d_testing.matcher_weights import write_small_matcher  # noqa: E402
 from wildseg3d_testing.scenes import ConstructedScene, construct_scene, fan_poses  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -28,19 +29,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """Random ones whose coarse features tell places apart."""
-    torch.manual_seed(0)
-    config = transformers.EfficientLoFTRConfig(
-        stage_num_blocks=[1, 1, 1, 1],
-        out_features=[16, 16, 32, 64],
-        hidden_size=64,
-        num_attention_layers=1,
-        initializer_range=0.5,
-        coarse_matching_threshold=0.0,
-        coarse_matching_temperature=1e-2,
-    )
-    folder = tmp_path_factory.mktemp("loftr")
-    transformers.EfficientLoFTRForKeypointMatching(config).save_pretrained(folder)
-    return folder
+    return write_small_matcher(tmp_path_factory.mktemp("loftr"))
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,12 @@ import struct
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import hostile_recordings
 import numpy as np
+from hostile_bombs import FILES, PICKLES, RECORDINGS, any_bomb, described_code
 from hostile_recordings import BAG_WAYS, FORMAT_WAYS, HAS_BAGS, bag_case, dataset_case
 from spoilt import (
     BYTES,
@@ -39,6 +41,8 @@ from wildseg3d_testing.exact import exact_scene
 from wildseg3d_testing.scenes import construct_scene
 from wildseg3d_testing.trees import treed_cache, true_tree
 
+NETWORKS = ("sam3", "da3", "loftr")
+"""Kinds of networks beside SAM 2, by their folders of weights."""
 HEADER = "wildseg3d-scene.json"
 
 
@@ -261,6 +265,11 @@ def sizes_way(rng: random.Random, network: Path) -> None:
     path.write_text(json.dumps(value))
 
 
+def code_way(rng: random.Random, network: Path) -> None:
+    path = network / "config.json"
+    path.write_bytes(described_code(rng, path.read_bytes()))
+
+
 def described_way(rng: random.Random, network: Path) -> None:
     path = network / "config.json"
     path.write_bytes(json_spoilt(rng, path.read_bytes()))
@@ -274,18 +283,33 @@ def stored_way(rng: random.Random, network: Path) -> None:
         path.write_bytes(rng.choice(BYTES)(rng, path.read_bytes()))
 
 
-def network_case(rng: random.Random, way: Callable, good: Path, folder: Path) -> list:
-    shutil.copytree(good / "network", folder / "network")
-    way(rng, folder / "network")
-    return network_words(good / "recording", folder / "network", folder / "out.ws3d")
+def network_case(
+    rng: random.Random, way: Callable, good: Path, folder: Path, kind: str = "network"
+) -> list:
+    shutil.copytree(good / kind, folder / kind)
+    way(rng, folder / kind)
+    return network_words(good / "recording", folder / kind, folder / "out.ws3d", kind)
 
 
-def network_words(recording: Path, weights: Path, out: Path) -> list:
-    settings = ("masks.backend=sam2", f"masks.sam2.weights={weights}", "masks.sam2.grid=2",
-                "masks.sam2.predicted_iou=0", "masks.sam2.stability=0", "masks.sam2.device=cpu",
-                "masks.sam2.anchors=1", "alignment.check_rig=false")  # fmt: skip
-    options = [word for setting in settings for word in ("--set", setting)]
+def network_words(recording: Path, weights: Path, out: Path, kind: str = "network") -> list:
+    """Builds with a network: SAM 2 or the tracker of SAM 3, EfficientLoFTR or Depth Anything 3."""
+    settings = {
+        "loftr": (f"pointmaps.depth.matcher={weights}", "pointmaps.backend=depth"),
+        "da3": ("pointmaps.backend=da3", f"pointmaps.da3.weights={weights}",
+                "pointmaps.da3.device=cpu"),
+    }.get(kind) or (
+        "masks.backend=sam2", f"masks.sam2.weights={weights}", "masks.sam2.grid=2",
+        "masks.sam2.predicted_iou=0", "masks.sam2.stability=0", "masks.sam2.device=cpu",
+        "masks.sam2.anchors=1")  # fmt: skip
+    every = (*settings, "alignment.check_rig=false")
+    options = [word for setting in every for word in ("--set", setting)]
     return ["build", recording, "-o", out, "--quiet", *options]
+
+
+def pickle_case(rng: random.Random, way: Callable, good: Path, folder: Path) -> list:
+    path = folder / ("model.safetensors" if way is PICKLES[-1] else "model.pth")
+    way(rng, path)
+    return checkpoint_words(good / "recording", path, folder / "out.ws3d")
 
 
 KINDS: dict[str, tuple[Callable, tuple[Callable, ...]]] = {
@@ -297,6 +321,15 @@ KINDS: dict[str, tuple[Callable, tuple[Callable, ...]]] = {
     "network": (network_case, (sizes_way, sizes_way, sizes_way, described_way, stored_way)),
     "dataset": (dataset_case, FORMAT_WAYS),
     **({"bag": (bag_case, BAG_WAYS)} if HAS_BAGS else {}),
+    "bomb": (any_bomb, (*RECORDINGS, *FILES)),
+    "pickle": (pickle_case, PICKLES),
+    **{
+        kind: (
+            partial(network_case, kind=kind),
+            (sizes_way, sizes_way, code_way, described_way, stored_way),
+        )
+        for kind in NETWORKS
+    },
 }
 
 warnings.filterwarnings("ignore", "Duplicate name")

@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 @pytest.mark.slow
 def test_hostile_files_are_refused_in_one_line_in_time_and_in_memory():
     """In a process without threads, which are not forked; with every way of every kind."""
-    kinds = ["scene", "recording", "pairs", "yaml", "dataset"]
+    kinds = ["scene", "recording", "pairs", "yaml", "dataset", "bomb"]
     kinds += ["bag"] if find_spec("rosbags") else []
     command = [sys.executable, HERE, "--count", "10", "--kinds", *kinds]
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)

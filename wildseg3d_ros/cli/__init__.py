@@ -3,6 +3,7 @@ train, view."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -21,33 +22,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     verbose = "--verbose" in words
     try:
-        if words and words[0] in DELEGATES:
-            return _delegate(words[0], [word for word in words[1:] if word != "--verbose"])
-        given = make_parser().parse_args(words)
-        code = given.run(given)
-        # Output to a pipe is buffered: a reader that has gone shows here, or not before exit.
-        sys.stdout.flush()
-        return code or 0
+        try:
+            if words and words[0] in DELEGATES:
+                return _delegate(words[0], [word for word in words[1:] if word != "--verbose"])
+            given = make_parser().parse_args(words)
+            return given.run(given) or 0
+        finally:
+            # Output to a pipe or file is buffered: what is wrong with it shows here, or not
+            # before exit.
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except (WildSeg3DError, TimeoutError) as error:
         if verbose:
             traceback.print_exc()
         print(f"wildseg3d: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return ExitCode.UNRELIABLE if isinstance(error, RigError) else ExitCode.ERROR
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`); Python must not flush into it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_nothing_more()
         return ExitCode.BROKEN_PIPE
     except OSError as error:
-        # A path that no reader or writer has met yet: a name that is too long, a folder that is
-        # not to be entered.
-        if error.filename is None or verbose:
+        if verbose or error.errno is None:
             raise
-        said = f"{error.strerror}: '{shown(error.filename)}'"
+        if error.filename is None:
+            _write_nothing_more()
+            said = f"cannot write what was found: {error.strerror}"
+        else:
+            # A path that no reader or writer has met yet: a name that is too long, a folder that
+            # is not to be entered.
+            said = f"{error.strerror}: '{shown(error.filename)}'"
         print(f"wildseg3d: error: {said}", file=sys.stderr)
         return ExitCode.ERROR
     except KeyboardInterrupt:
         print("wildseg3d: interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
+
+
+def _write_nothing_more() -> None:
+    """The reader of our output has gone (`| head`), or its disk is full: Python must not flush
+    into it at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _delegate(command: str, words: list[str]) -> int:

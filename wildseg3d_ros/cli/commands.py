@@ -278,8 +278,9 @@ def given_recording(given: argparse.Namespace) -> Recording:
         recording = load_recording(
             given.folder, given.max_views, progress, given.strict, given.format, rig
         )
-    for warning in recording.warnings:
-        print(f"wildseg3d: warning: {warning}", file=sys.stderr)
+    from wildseg3d_ros.cli.report import tell_warnings
+
+    tell_warnings(recording.warnings)
     return recording
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ _MEASURED = ("predicted_iou", "stability", "area")
 def inspect_masks(given: argparse.Namespace) -> None:
     """Segments every view by itself, and says what became of all candidates."""
     from wildseg3d_ros.cli.commands import given_recording, read_config
+    from wildseg3d_ros.cli.report import tell_warnings
     from wildseg3d_ros.core.progress import Progress
     from wildseg3d_ros.core.progress_bar import ProgressBar
     from wildseg3d_ros.masks import load_masks
@@ -38,8 +38,7 @@ def inspect_masks(given: argparse.Namespace) -> None:
         progress = Progress(bar.report)
         with progress.stage("masks") as part:
             made = backend.segment_views(views, part)
-    for warning in progress.warnings:
-        print(f"wildseg3d: warning: {warning}", file=sys.stderr)
+    tell_warnings(progress.warnings)
     figures = {view.name: _figures(each) for view, each in zip(views, made, strict=True)}
     if not given.quiet:
         _print(figures, config)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from wildseg3d_ros.core.errors import shortened
 from wildseg3d_ros.core.types import Alignment, CameraVerdict, ObjectCloud
 from wildseg3d_ros.evaluation import Evaluation, peak_memory_mb
 from wildseg3d_ros.io.formats.choosing import NERFSTUDIO
@@ -16,6 +18,7 @@ from wildseg3d_ros.rig.aligned import CheckedRig
 from wildseg3d_ros.scene.camera_pixels import camera_image, camera_labels
 from wildseg3d_ros.scene.scene import Scene
 
+_MOST_WARNINGS = 100
 _OTHERS = 4
 """Cameras that a line of the table names."""
 
@@ -141,8 +144,23 @@ def known(value: float, form: str) -> str:
 
 def print_warnings(warnings: Iterable[str]) -> None:
     """One line each."""
-    for warning in warnings:
-        print(f"warning  {warning}")
+    for line in lines_of(warnings):
+        print(f"warning  {line}")
+
+
+def tell_warnings(warnings: Iterable[str]) -> None:
+    """One line each, beside what a command answers."""
+    for line in lines_of(warnings):
+        print(f"wildseg3d: warning: {line}", file=sys.stderr)
+
+
+def lines_of(warnings: Iterable[str]) -> Iterator[str]:
+    """Each warning in one line of bounded length, and how many more there are."""
+    warnings = list(warnings)
+    for warning in warnings[:_MOST_WARNINGS]:
+        yield " ".join(shortened(warning).splitlines())
+    if len(warnings) > _MOST_WARNINGS:
+        yield f"and {len(warnings) - _MOST_WARNINGS} more"
 
 
 def print_cloud(cloud: ObjectCloud, seconds: float) -> None:

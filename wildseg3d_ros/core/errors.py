@@ -46,6 +46,17 @@ class ErrorCode(IntEnum):
     WRONG_RIG = 33
 
 
+_LONGEST = 2000
+"""Characters of an error's text, whatever was given: it goes into logs and replies."""
+
+
+def shortened(text: str, longest: int = _LONGEST) -> str:
+    """A text of bounded length, whose end says the way out."""
+    if len(text) <= longest:
+        return text
+    return f"{text[: longest * 2 // 3]} [...] {text[-(longest // 3) :]}"
+
+
 class WildSeg3DError(Exception):
     """Base of all errors that this package raises on purpose.
 
@@ -60,7 +71,7 @@ class WildSeg3DError(Exception):
     code: ErrorCode = ErrorCode.INTERNAL
 
     def __init__(self, message: str, code: ErrorCode | None = None) -> None:
-        super().__init__(message)
+        super().__init__(shortened(message))
         if code is not None:
             self.code = code
 

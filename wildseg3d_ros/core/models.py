@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from wildseg3d_ros.core.errors import FileError, WildSeg3DError
 from wildseg3d_ros.core.files.reading import MIB, read_bytes, shown
+from wildseg3d_ros.core.files.tensors import check_safetensors
 from wildseg3d_ros.core.files.text import read_json
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ _LARGEST_NUMBER = 1 << 17
 _LARGEST_EXTENT = 64
 """Of what acts on a neighbourhood, of which no tensor tells: published windows have 24 cells."""
 _EXTENTS = re.compile("padding|stride|kernel|window")
+_OTHERS_CODE = re.compile(
+    "implementation|auto_map|quantization|kernel_config|use_kernels|pretrained|checkpoint_path|"
+    "trust_remote|adapter|^backbone$"
+)
+"""Keys that name what computes a network, which may be code on the hub, or where more of it comes
+from."""
 _MOST_VALUES = 10_000
 _MORE_TENSORS, _MORE_NUMBERS = 1000, 1 << 26
 """What a network may have beside twice its weights: tables that are computed, and what is missing
@@ -79,7 +86,8 @@ def read_checkpoint(file: Path) -> Checkpoint:
     if not isinstance(config, dict):
         raise FileError(f"'{path}' must hold an object, got a {type(config).__name__}")
     _check_values(path, config)
-    return Checkpoint(file, config, load_file(file))
+    check_safetensors(file)
+    return Checkpoint(file, _of_the_network_alone(config), load_file(file))
 
 
 def build(
@@ -102,7 +110,7 @@ def build(
     if config.get("model_type") != kind.model_type:
         parts = (part for part in config.values() if isinstance(part, dict))
         config = next((p for p in parts if p.get("model_type") == kind.model_type), config)
-    with _no_larger_than(checkpoint), warnings.catch_warnings():
+    with _no_larger_than(checkpoint), _without_the_hub(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is empty or missing is named
         return model_class.from_pretrained(
             None,
@@ -158,9 +166,10 @@ def read_tokenizer(folder: Path) -> Any:
         else:
             read_bytes(path, "part of the tokenizer", 16 * MIB)
     # What is not known is an error: a folder's own code is not run, and nobody is asked for it.
-    return transformers.AutoTokenizer.from_pretrained(
-        str(folder), local_files_only=True, trust_remote_code=False
-    )
+    with _without_the_hub():
+        return transformers.AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
 
 
 def _check_values(path: Path, config: dict[str, Any]) -> None:
@@ -179,6 +188,34 @@ def _check_values(path: Path, config: dict[str, Any]) -> None:
                     f"'{path}': {shown(name)} is {value}; no network that is read here has more "
                     f"than {most}"
                 )
+
+
+def _of_the_network_alone(config: Any) -> Any:
+    """The description without what would be fetched or run for it."""
+    if isinstance(config, list):
+        return [_of_the_network_alone(each) for each in config]
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: _of_the_network_alone(value)
+        for key, value in config.items()
+        if not _OTHERS_CODE.search(key)
+        or ("attn_implementation" in key and value in ("eager", "sdpa"))
+    }
+
+
+@contextmanager
+def _without_the_hub() -> Iterator[None]:
+    """Nothing is fetched, whatever a description names: as with HF_HUB_OFFLINE, which is read
+    once."""
+    from huggingface_hub import constants
+
+    was = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = was
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -41,6 +42,8 @@ def find_weights(
             return path / files[0]
         raise FileError(f"folder '{path}' holds no {files[0]}; {remedy()}")
     # A file is meant, be its ending misspelt; names on the hub have dots, too.
+    if os.path.lexists(path):
+        raise FileError(f"{who} are there and no file; {remedy()}")
     is_file = get_close_matches(path.suffix, suffixes, cutoff=0.7)
     if is_file or not re.fullmatch(r"[\w.-]+/[\w.-]+", weights):
         raise FileError(f"{who} do not exist; {remedy()}")

@@ -50,6 +50,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, FileError, InputError
+from wildseg3d_ros.core.files.proportion import one_recording
 from wildseg3d_ros.core.files.reading import is_regular, same_place, shown
 from wildseg3d_ros.core.files.writing import write_bytes
 from wildseg3d_ros.core.progress import Progress
@@ -80,6 +81,7 @@ _NAMED = 5
 """Files that are named where many were left out."""
 
 
+@one_recording()
 @np.errstate(all="ignore")  # what is not finite is named by an error, in one line
 def load_folder(
     path: str | Path,

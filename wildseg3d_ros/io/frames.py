@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import TypeVar
 
-from wildseg3d_ros.core.errors import ErrorCode, FileError, InputError
+from wildseg3d_ros.core.errors import ErrorCode, FileError, InputError, WildSeg3DError
 from wildseg3d_ros.core.progress import Progress
 
 _Frame = TypeVar("_Frame")
+_Error = TypeVar("_Error", bound=WildSeg3DError)
 
 
 def check_max_views(max_views: int | None) -> None:
@@ -48,7 +49,7 @@ def chosen_frames(
             check(i)
             usable.append(i)
         except (FileError, InputError) as error:
-            errors.append(error)
+            errors.append(_alone(error))
     if not errors or not usable:
         return evenly_spaced(count, max_views), ()
     told = f"{len(errors)} of {count} frames cannot be used, and none of them is chosen"
@@ -76,11 +77,17 @@ def read_each(
         try:
             frames.append(read(i))
         except (FileError, InputError) as error:
-            errors.append(error)
+            errors.append(_alone(error))
             if strict or 2 * len(errors) >= len(chosen):
                 raise errors[0] from None
         progress.update((done + 1) / len(chosen))
     return frames, tuple(f"one of {len(chosen)} frames was left out: {each}" for each in errors)
+
+
+def _alone(error: _Error) -> _Error:
+    """The error without what it was raised among, which holds the images of a bad frame."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def unique_names(paths: Sequence[str]) -> list[str]:

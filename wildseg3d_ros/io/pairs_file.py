@@ -20,6 +20,9 @@ from wildseg3d_ros.core.types import Alignment, MaskCache, PairPrediction, View,
 REQUIRED = ("edges", "pointmap_i", "pointmap_j", "confidence_i", "confidence_j")
 PER_VIEW = ("soft_mask", "K", "world_from_cam_prior")
 OPTIONAL = ("matched_i", "matched_j", *PER_VIEW)
+_MOST_EDGES, _MOST_VIEWS = 100_000, 10_000
+"""Each takes kilobytes, however few pixels it has."""
+_LARGEST = 1e12
 _HOLDS = f"a file of pairs holds {', '.join(REQUIRED)} and may hold {', '.join(OPTIONAL)}"
 
 
@@ -96,7 +99,14 @@ def _check_arrays(where: str, edges: NDArray[np.int64], arrays: dict[str, NDArra
             f"{points.shape}"
         )
     size = points.shape[1:3]
+    if 0 in size:
+        raise FileError(f"{where}: pointmap_i is {points.shape}, of images without pixels")
     count = _view_count(where, edges, arrays)
+    if len(edges) > _MOST_EDGES or count > _MOST_VIEWS:
+        raise FileError(
+            f"{where} has {len(edges)} edges and {count} views; at most {_MOST_EDGES} and "
+            f"{_MOST_VIEWS} are read; split it"
+        )
     per_pixel = ("confidence_i", "confidence_j", "matched_i", "matched_j")
     shapes = {
         "pointmap_j": points.shape,
@@ -113,6 +123,10 @@ def _check_arrays(where: str, edges: NDArray[np.int64], arrays: dict[str, NDArra
             )
     for name in {*REQUIRED, *OPTIONAL} & set(arrays) - {"edges"}:
         arrays[name] = _numbers(where, name, arrays[name])
+    for name in REQUIRED[1:]:
+        # Their squares have to be numbers; NaN and infinity are none, and no points.
+        if (np.isfinite(arrays[name]) & (np.abs(arrays[name]) > _LARGEST)).any():
+            raise FileError(f"{where}: {name} has numbers beyond {_LARGEST:g}; give metres")
     soft = arrays.get("soft_mask", np.zeros(0))
     if ((soft < 0) | (soft > 1)).any():  # NaN is neither
         raise FileError(f"{where}: soft_mask must lie in [0, 1]; apply a sigmoid to logits")

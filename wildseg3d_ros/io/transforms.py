@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -81,13 +82,32 @@ _MEANT = {
         "focal",
         "focal_length",
         "fl",
+        "fx",
+        "focal_length_x",
+        "f_x",
     ),
+    "fl_y": ("fy", "focal_length_y", "f_y"),
+    "cx": ("principal_point_x", "ppx"),
+    "cy": ("principal_point_y", "ppy"),
+    "camera_angle_x": ("fov", "hfov", "fov_x", "fovx"),
+    "camera_angle_y": ("vfov", "fov_y", "fovy"),
     "k1": ("distortion", "distortion_params", "distortion_coefficients"),
     "w": ("width",),
     "h": ("height",),
     "file_path": ("image", "image_path", "file_name", "filename"),
 }
 """Keys of other conventions, by the key that says it here."""
+_ALIKE = {
+    "depth_file_path": "depth",
+    "transform_matrix": "pose|extrinsic|worldfromcam|cam(era)?(to|2)world|^(twc|wtc|rt)$",
+    "fl_x": "focal|intrinsic|(camera|k|cam)(matrix|mtx)",
+    "camera_angle_x": "fov|fieldofview|angleofview",
+    "k1": "distort",
+    "object_mask_path": "instancemask|labelmask|segmentation",
+}
+"""What keys of still others have in them."""
+_MOST_KEYS, _LONGEST_KEY = 50, 60
+"""Keys that are looked at, and characters of one: of what is not read there may be any number."""
 
 
 def load_transforms(
@@ -165,12 +185,31 @@ def _slashed(file: Path, frame: Mapping[str, Any]) -> Mapping[str, Any]:
 def _unread_keys(keys: Iterable[str]) -> list[str]:
     """Warnings of keys that are not read and whose meaning another key has."""
     keys, warnings = set(keys), []
-    for key in sorted(keys - {*_READ, *_HARMLESS}):
-        meant = next((known for known, others in _MEANT.items() if key in others), None)
+    unread = sorted(keys - {*_READ, *_HARMLESS})
+    for key in unread[:_MOST_KEYS]:
+        meant = _meant(key)
         hint = f" (did you mean '{meant}'?)" if meant else nearest(key.lower(), _READ, cutoff=0.8)
         if hint and meant not in keys:
             warnings.append(f"{TRANSFORMS} has a key '{shown(key)}', which is not read{hint}")
+    if len(unread) > _MOST_KEYS:
+        warnings.append(f"{TRANSFORMS} has {len(unread)} keys that are not read")
     return warnings
+
+
+def _meant(key: str) -> str | None:
+    """The key that says here what a key of another convention says, whatever its case and
+    dashes."""
+    if len(key) > _LONGEST_KEY:
+        return None
+    plain = _plain(key)
+    exact = (known for known, others in _MEANT.items() if plain in map(_plain, (known, *others)))
+    same = (known for known in _READ if plain == _plain(known))
+    alike = (known for known, part in _ALIKE.items() if re.search(part, plain))
+    return next((known for found in (exact, same, alike) for known in found), None)
+
+
+def _plain(key: str) -> str:
+    return re.sub(r"[\W_]", "", key.lower())
 
 
 def _check_frame(file: Path, names: list[str], frames: list[Mapping], i: int) -> None:
@@ -252,12 +291,13 @@ def _lens(file: Path, name: str, values: Mapping, image: NDArray) -> Lens:
     elif len(missing) < len(INTRINSICS):
         raise InputError(
             f"camera '{name}': '{file}' has no {', '.join(missing)}, neither for "
-            "this frame nor for all; give all four intrinsics in pixels, or none of them",
+            f"this frame nor for all{_instead(values, missing)}; give all four intrinsics in "
+            "pixels, or none of them",
             ErrorCode.BAD_CALIBRATION,
         )
     if model not in _COEFFICIENTS:
         raise InputError(
-            f"camera '{name}': unknown camera_model '{model}'; known are "
+            f"camera '{name}': unknown camera_model '{shown(model)}'; known are "
             f"{', '.join(_COEFFICIENTS)}",
             ErrorCode.BAD_CALIBRATION,
         )
@@ -283,6 +323,13 @@ def _lens(file: Path, name: str, values: Mapping, image: NDArray) -> Lens:
     return Lens(K, (height, width), distortion, fisheye)
 
 
+def _instead(values: Mapping, missing: list[str]) -> str:
+    """Which unread keys may be those that are missing."""
+    unread = sorted(values.keys() - {*_READ, *_HARMLESS})[:_MOST_KEYS]
+    found = [f"'{shown(key)}' for '{_meant(key)}'" for key in unread if _meant(key) in missing]
+    return f" (did you write {', '.join(found)}?)" if found else ""
+
+
 def _model(name: str, values: Mapping) -> str:
     """The camera model, by its name or by instant-ngp's ``is_fisheye``."""
     model, is_fisheye = values.get("camera_model"), values.get("is_fisheye")
@@ -294,7 +341,8 @@ def _model(name: str, values: Mapping) -> str:
         )
     if is_fisheye and model not in (None, *_FISHEYE):
         raise InputError(
-            f"camera '{name}': is_fisheye contradicts camera_model '{model}'; give one of them",
+            f"camera '{name}': is_fisheye contradicts camera_model '{shown(model)}'; give one of "
+            "them",
             ErrorCode.BAD_CALIBRATION,
         )
     return model or ("OPENCV_FISHEYE" if is_fisheye else "OPENCV")

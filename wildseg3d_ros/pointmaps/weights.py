@@ -13,6 +13,7 @@ from torch import Tensor
 
 from wildseg3d_ros.core.errors import FileError
 from wildseg3d_ros.core.files.reading import is_regular
+from wildseg3d_ros.core.files.tensors import check_safetensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +114,7 @@ def open_safetensors(
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_safetensors(path)
         file = stack.enter_context(safe_open(path, framework="pt"))
         shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, OverflowError) as error:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import traceback
-from collections.abc import Callable, Sized
+from array import array
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -13,7 +14,7 @@ from rclpy._rclpy_pybind11 import InvalidHandle
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from wildseg3d_msgs.msg import Status
-from wildseg3d_ros.core.errors import ErrorCode, PromptError, WildSeg3DError
+from wildseg3d_ros.core.errors import ErrorCode, PromptError, WildSeg3DError, shortened
 
 
 def status_of(error: BaseException, logger: RcutilsLogger) -> Status:
@@ -21,28 +22,46 @@ def status_of(error: BaseException, logger: RcutilsLogger) -> Status:
     if isinstance(error, WildSeg3DError):
         logger.warning(f"{error.code.name}: {error}")
         return Status(code=int(error.code), message=str(error))
-    logger.error("".join(traceback.format_exception(error)))
+    logger.error(shortened("".join(traceback.format_exception(error)), _LONGEST_TRACEBACK))
+    said = shortened(f"{type(error).__name__}: {error}")
     return Status(
         code=int(ErrorCode.INTERNAL),
-        message=f"defect in the node: {type(error).__name__}: {error}; its log has the traceback",
+        message=f"defect in the node: {said}; its log has the traceback",
     )
 
 
 LONGEST = 1000
 """Entries of a list in a request; each may cost a millisecond, in which nobody else is served."""
-_LONGEST_TEXT = 16_384
+LONGEST_TEXT = 4096
+"""Characters of a text in a request: of a path; names have fewer."""
+_LONGEST_TRACEBACK = 20_000
 
 
-def check_lengths(request: Any) -> None:
-    """Raises PromptError where a request has a list or a text longer than any in earnest."""
-    for name in request.get_fields_and_field_types():
-        value = getattr(request, name)
+def check_lengths(message: Any) -> None:
+    """Raises PromptError where a request, or what it lists, has a list or a text longer than any
+    in earnest. Bytes of images are as many as their sizes say, which is looked at there."""
+    for name in message.get_fields_and_field_types():
+        value: Any = getattr(message, name)
+        is_text = isinstance(value, str)
         if hasattr(value, "get_fields_and_field_types"):
             check_lengths(value)
-        most = _LONGEST_TEXT if isinstance(value, str) else LONGEST
-        if isinstance(value, Sized) and len(value) > most:
-            what = "characters" if isinstance(value, str) else "entries"
-            raise PromptError(f"'{name}' has {len(value)} {what}; at most {most} are taken")
+        elif isinstance(value, Collection) and not _is_bytes(value):
+            most = LONGEST_TEXT if is_text else LONGEST
+            if len(value) > most:
+                what = "characters" if is_text else "entries"
+                raise PromptError(f"'{name}' has {len(value)} {what}; at most {most} are taken")
+            for each in () if is_text else value:
+                if hasattr(each, "get_fields_and_field_types"):
+                    check_lengths(each)
+                elif isinstance(each, str) and len(each) > LONGEST_TEXT:
+                    raise PromptError(
+                        f"'{name}' has a text of {len(each)} characters; at most {LONGEST_TEXT} "
+                        "are taken"
+                    )
+
+
+def _is_bytes(value: object) -> bool:
+    return isinstance(value, bytes) or (isinstance(value, array) and value.typecode in "bB")
 
 
 def always_replies(handler: Callable, service: type, logger: RcutilsLogger) -> Callable:
@@ -95,6 +114,7 @@ def never_raises(callback: Callable, logger: RcutilsLogger) -> Callable:
         try:
             callback(*given)
         except Exception:  # noqa: BLE001
-            logger.error(f"message dropped:\n{traceback.format_exc()}", throttle_duration_sec=5.0)
+            said = shortened(traceback.format_exc(), _LONGEST_TRACEBACK)
+            logger.error(f"message dropped:\n{said}", throttle_duration_sec=5.0)
 
     return guarded

@@ -22,6 +22,8 @@ _PART = 1 << 20
 """Bytes that are read at once."""
 _BYTES_OF_PIXEL = 4
 """At most: a difference takes six nibbles, and a run of one two more."""
+_RUNS = 300_000
+"""Of pixels without and with depth, beside one for 16 pixels: each is met on its own."""
 
 
 def decode_rvl(data: memoryview | bytes, pixels: int) -> NDArray[np.uint16]:
@@ -30,8 +32,9 @@ def decode_rvl(data: memoryview | bytes, pixels: int) -> NDArray[np.uint16]:
     Raises:
         ValueError: the stream ends before the last pixel, or says more than there are.
     """
-    numbers = _numbers(data[: _BYTES_OF_PIXEL * pixels + 8], 3 * pixels)
-    runs = _runs(numbers.data, pixels)
+    most = _RUNS + pixels // 16
+    numbers = _numbers(data[: _BYTES_OF_PIXEL * pixels + 8], pixels + 2 * most)
+    runs = _runs(numbers.data, pixels, most)
     counts = np.frombuffer(runs, np.int64)
     is_measured = np.tile([False, True], len(counts) // 2)
     depth = np.zeros(pixels, np.uint16)
@@ -45,7 +48,7 @@ def decode_rvl(data: memoryview | bytes, pixels: int) -> NDArray[np.uint16]:
     return depth
 
 
-def _runs(numbers: memoryview, pixels: int) -> array[int]:
+def _runs(numbers: memoryview, pixels: int, most: int) -> array[int]:
     """Pixels without and with depth, in turn, up to the last pixel."""
     runs, at, filled = array("q"), 0, 0
     while filled < pixels:
@@ -56,6 +59,8 @@ def _runs(numbers: memoryview, pixels: int) -> array[int]:
         filled += empty + measured
         if filled > pixels or at > len(numbers) or not empty + measured:
             raise ValueError(f"a run ends at pixel {filled} of {pixels}")
+        if len(runs) > 2 * most:
+            raise ValueError(f"it has more than {most} runs of pixels")
         runs.append(empty)
         runs.append(measured)
     return runs

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, FileError
+from wildseg3d_ros.core.files.proportion import take
 from wildseg3d_ros.core.files.reading import MIB, opened
 
 LARGEST_NPY = 256 * MIB
@@ -29,6 +30,8 @@ _MEMBERS = 100_000
 _RATIO = 32
 """Bytes that a byte of a file may stand for, beside ``_ANYWAY``; scenes have 1.4."""
 _ANYWAY = 64 * MIB
+_EMPTY = 1 << 20
+"""Entries that an array without any may say of its other axes."""
 UNREADABLE = (
     OSError,
     ValueError,
@@ -57,7 +60,11 @@ def read_npy(path: Path, what: str, code: ErrorCode = ErrorCode.BAD_FILE) -> NDA
     """
     with opened(path, what, LARGEST_NPY, code) as file:
         try:
-            return array_from(file, os.fstat(file.fileno()).st_size)
+            found = os.fstat(file.fileno())
+            # A hole in a file takes no bytes of it.
+            held = min(found.st_size, found.st_blocks * 512 or found.st_size)
+            take(found.st_size, held, (found.st_dev, found.st_ino))
+            return array_from(file, found.st_size)
         except UNREADABLE as error:
             raise FileError(f"cannot read {what} '{path}': {_said(error)}", code) from error
 
@@ -132,6 +139,9 @@ def array_from(file: IO[bytes], size: int) -> NDArray:
     claimed, held = math.prod(shape) * dtype.itemsize, size - file.tell()
     if claimed != held or min(shape, default=0) < 0:
         raise ValueError(f"shape {shape} of {dtype} takes {claimed} bytes, there are {held}")
+    # What has no bytes may say that it has as many rows as it likes.
+    if math.prod(max(axis, 1) for axis in shape) > max(_EMPTY, held):
+        raise ValueError(f"shape {shape}, of nothing")
     data = file.read(held + 1)
     if len(data) != claimed:
         raise ValueError(f"{len(data)} bytes where {claimed} should be")

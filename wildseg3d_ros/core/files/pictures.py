@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import cv2
@@ -15,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError
+from wildseg3d_ros.core.files.proportion import take
 from wildseg3d_ros.core.files.reading import MIB
 
 READABLE = "PNG, JPEG, TIFF, WebP, BMP, PGM or PPM"
 LARGEST_FILE = 512 * MIB
-_LARGEST = 256 * MIB
-"""Bytes of a decoded image: 85 megapixels of RGB."""
+MOST_PIXELS = 85_000_000
+_LARGEST = 3 * MOST_PIXELS
+"""Bytes of a decoded image."""
 _CHUNK, _CHECKSUM = struct.Struct(">I4s").unpack_from, struct.Struct(">I").unpack_from
 """Of a PNG, which has a chunk for each 8 kB."""
 _SCANS = 100
@@ -96,13 +100,16 @@ def image_head(data: bytes | memoryview) -> ImageHead:
     raise ValueError(f"it is truncated or not an image; expected {READABLE}")
 
 
-def decode_image(data: bytes | memoryview, who: str, flags: int) -> NDArray:
+def decode_image(
+    data: bytes | memoryview, who: str, flags: int, file: tuple[int, int] | None = None
+) -> NDArray:
     """The pixels that OpenCV makes of image data.
 
     Args:
         data: of a format that :func:`image_head` reads.
         who: what the image is, for error text.
         flags: of ``cv2.imdecode``.
+        file: device and inode of the file that the data are from.
 
     Raises:
         InputError: no such image, larger than any camera's, or damaged (BAD_IMAGE).
@@ -113,17 +120,29 @@ def decode_image(data: bytes | memoryview, who: str, flags: int) -> NDArray:
         if not 0 < size <= _LARGEST:
             raise ValueError(
                 f"its header says {head.width}x{head.height} pixels of {head.bits} bits; at most "
-                f"{_LARGEST // 3 / 1e6:.0f} megapixels of 24 bits are read"
+                f"{MOST_PIXELS / 1e6:.0f} megapixels of 24 bits are read"
             )
+        take(size, len(data), file)
         if head.kind == "PNG":
             _check_chunks(memoryview(data))
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        with _quiet():
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except (ValueError, cv2.error) as error:
         reason = error.err if isinstance(error, cv2.error) else str(error)
         raise InputError(f"{who}: {reason}", ErrorCode.BAD_IMAGE) from error
     if image is None:
         raise InputError(f"{who}: it is truncated or damaged", ErrorCode.BAD_IMAGE)
     return image
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What OpenCV would print of damaged data is said by an error, in one line."""
+    before = cv2.setLogLevel(0)
+    try:
+        yield
+    finally:
+        cv2.setLogLevel(before)
 
 
 def _check_chunks(data: memoryview) -> None:

@@ -127,5 +127,6 @@ def of_home(path: str) -> Path:
 
 def shown(path: object) -> str:
     """A path, or what a file says, for error text: short, and of printable characters."""
-    text = "".join(c if c.isprintable() else "?" for c in str(path))
-    return text if len(text) <= 300 else f"{text[:200]}...{text[-90:]}"
+    text = str(path)
+    text = text if len(text) <= 300 else f"{text[:200]}...{text[-90:]}"
+    return "".join(c if c.isprintable() else "?" for c in text)

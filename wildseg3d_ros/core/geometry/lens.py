@@ -106,13 +106,20 @@ class Lens:
         return np.asarray(moved, np.float64)[:, 0]
 
 
+_SMALLEST = 32
+"""Times that an image's edge may have that of its depth: a telephone's have 16."""
+
+
 def resampled(array: NDArray, size: tuple[int, int]) -> NDArray:
     """(H, W) depth or labels at another size, of the nearest pixel, never a mixture; as they are
-    where their shape is another than that of the size by a pixel or more."""
+    where their shape is another than that of the size by a pixel or more, or they are so small
+    that any shape is."""
     (height, width), (new_height, new_width) = array.shape[:2], size
     if array.shape[:2] == size or not array.size:
         return array
     if abs(width * new_height - height * new_width) >= max(size):
+        return array
+    if min(array.shape[:2]) * _SMALLEST < min(size):
         return array
     return cv2.resize(array, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
 

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError
 
+_LONGEST_NAME = 1000
+"""Characters of the name of a view or of its frame, which warnings and replies repeat."""
+
 
 def _numbers(given: object, what: str) -> NDArray[np.float64]:
     try:
@@ -94,6 +97,12 @@ class View:
         if not isinstance(self.name, str) or not self.name:
             got = repr(self.name)[:80]
             raise InputError(f"a view needs a name that is unique in its scene; got {got}")
+        for what, text in (("name", self.name), ("frame_id", self.frame_id)):
+            if len(text) > _LONGEST_NAME:
+                raise InputError(
+                    f"{who[:80]}...: its {what} has {len(text)} characters; at most "
+                    f"{_LONGEST_NAME} are read"
+                )
         image = np.asarray(self.image)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
             raise InputError(

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError, WildSeg3DError
+from wildseg3d_ros.core.files.proportion import one_recording
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.bags.reading import Bag, opened_bag
 from wildseg3d_ros.io.bags.robot import BagRobot
+from wildseg3d_ros.io.bags.storage import UNPACKED_RATIO
 from wildseg3d_ros.io.bags.topics import (
     TF_MESSAGE,
     CameraTopics,
@@ -47,6 +49,7 @@ _ALLOW = "say 'allow_missing_poses: true' in the rig's parameter file (--config)
 _TF, _TF_STATIC = "/tf", "/tf_static"
 
 
+@one_recording(UNPACKED_RATIO)
 def load_bag(
     path: Path,
     rig: RigFile | None = None,

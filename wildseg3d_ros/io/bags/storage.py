@@ -13,7 +13,7 @@ from wildseg3d_ros.core.files.reading import MIB
 LARGEST_MESSAGE = 256 * MIB
 """Bytes of a chunk or message: as of an image."""
 MOST_TOPICS = 2000
-_RATIO = 256
+UNPACKED_RATIO = 256
 """Bytes that a byte of a bag may stand for, beside ``_ANYWAY``; simulated images have about 50."""
 _ANYWAY = 64 * MIB
 _MESSAGES = 100_000
@@ -65,7 +65,7 @@ class Storage(Protocol):
 
 def largest_unpacked(size: int) -> int:
     """Bytes that a file of some bytes may unpack to."""
-    return _ANYWAY + _RATIO * size
+    return _ANYWAY + UNPACKED_RATIO * size
 
 
 def most_messages(size: int) -> int:

@@ -226,9 +226,9 @@ def _clear_errors(file: Path, published: Published) -> Iterator[None]:
     # they like about it.
     except Exception as error:
         text = " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
+        text = text if text not in ("", "None") else repr(error)
         raise FileError(
-            f"cannot load {published.title} weights '{file}' "
-            f"({shown(text or repr(error))}); {published.remedy()}"
+            f"cannot load {published.title} weights '{file}' ({shown(text)}); {published.remedy()}"
         ) from error
 
 

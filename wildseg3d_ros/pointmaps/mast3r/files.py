@@ -20,6 +20,7 @@ from torch import Tensor
 
 from wildseg3d_ros.core.errors import FileError
 from wildseg3d_ros.core.files.reading import shown
+from wildseg3d_ros.core.files.tensors import check_pth
 from wildseg3d_ros.core.files.text import read_json
 from wildseg3d_ros.core.weights import find_weights as weights_file
 from wildseg3d_ros.pointmaps import weights
@@ -78,6 +79,7 @@ def open_checkpoint(path: Path, stack: ExitStack) -> Checkpoint:
 def _open_pth(path: Path) -> Checkpoint:
     _refuse_pickles(path)
     try:
+        check_pth(path)
         with torch.serialization.safe_globals(_plain_types()):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
@@ -95,9 +97,11 @@ def _open_pth(path: Path) -> Checkpoint:
             f"'{path}' holds a {type(content).__name__}; expected a dictionary with the tensors "
             "under 'model'"
         )
-    tensors = {str(k): v for k, v in tensors.items() if isinstance(v, Tensor)}
-    said = str(getattr(content.get("args"), "model", ""))
-    found = re.findall(r"(enc_num_heads|dec_num_heads)\s*=\s*(\d{1,9})", said)
+    tensors = {k: v for k, v in tensors.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    said = getattr(content.get("args"), "model", None)
+    found = re.findall(
+        r"(enc_num_heads|dec_num_heads)\s*=\s*(\d{1,9})", said if isinstance(said, str) else ""
+    )
     described = {name: int(number) for name, number in found}
     shapes = {key: tuple(value.shape) for key, value in tensors.items()}
     return Checkpoint(path, shapes, tensors.__getitem__, _heads(described))

@@ -12,13 +12,15 @@ from rclpy.node import Node
 
 from wildseg3d_msgs.action import BuildScene
 from wildseg3d_msgs.msg import StageTime
-from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError, shortened
 from wildseg3d_ros.ros.building.goals import Goal, GoalServer
 from wildseg3d_ros.ros.building.overall import BUILD_STAGES
 from wildseg3d_ros.ros.guard import status_of
 from wildseg3d_ros.ros.messages.conversions import header
 from wildseg3d_ros.ros.messages.reports import scene_reports
 from wildseg3d_ros.scene.scene import Scene
+
+_MOST_WARNINGS = 100
 
 
 @dataclass
@@ -167,6 +169,7 @@ class BuildAction:
 
 def warn(build: Build, node: Node, warnings: Sequence[str]) -> None:
     """In the log and in the result, of a build that fails too: they often say why."""
+    warnings = [shortened(warning) for warning in warnings[:_MOST_WARNINGS]]
     for warning in warnings:
         node.get_logger().warning(warning)
     build.result.warnings = [*build.result.warnings, *warnings]

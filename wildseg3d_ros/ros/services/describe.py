@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_msgs.msg import CameraCloud, CameraMask, ViewPoint
 from wildseg3d_msgs.srv import DescribeObject
+from wildseg3d_ros.core.errors import PromptError
 from wildseg3d_ros.core.geometry.transforms import apply
 from wildseg3d_ros.core.types import ObjectCloud
 from wildseg3d_ros.core.types.tree import Selected
@@ -31,8 +32,12 @@ def check_describe(request: DescribeObject.Request, current: CurrentScene) -> No
     """
     for name in ("voxel_size", "normal_radius", "context_size", "surroundings_voxel_size"):
         check_voxel_size(getattr(request, name), name)
-    for name in request.organized_cameras:
+    cameras = list(request.organized_cameras)
+    for name in cameras:
         current.scene.view_index(name)
+    twice = next((name for name in cameras if cameras.count(name) > 1), None)
+    if twice is not None:
+        raise PromptError(f"organized_cameras names '{twice}' twice; name each camera once")
 
 
 def describe(

@@ -22,8 +22,8 @@ def path_inside(folder: str, text: str, what: str) -> Path:
     Raises:
         FileError: no name, one of a folder, or one that leads out.
     """
-    if not text or "\0" in text:
-        raise FileError(f"a path is needed to {what}; got {text!r}")
+    if not text or not text.isprintable():
+        raise FileError(f"a path is needed to {what}, of printable characters; got {text!r}")
     try:
         root = Path(folder).expanduser().resolve()
         path = (root / Path(text).expanduser()).absolute()

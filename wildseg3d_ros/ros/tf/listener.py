@@ -125,7 +125,8 @@ class TransformListener:
         publisher = bytes(gid["data"]) if gid else b""
         for transform in message.transforms:
             child = transform.child_frame_id.lstrip("/")
-            if not self._limit.admits(child, static):
+            parent = transform.header.frame_id
+            if len(parent) > LONGEST_NAME or not self._limit.admits(child, static):
                 self._node.get_logger().warning(
                     f"the transform of '{child[:LONGEST_NAME]}' is ignored: at most {MOST_FRAMES} "
                     f"frames are remembered, with names of {LONGEST_NAME} characters",
