@@ -202,12 +202,12 @@ class Given:
         checked = np.flatnonzero(found.redundancy > 0)
         if len(checked) < 3:
             return out, []
-        beyond = judged.widened * np.array([found.part_deviations(k) for k in checked])
+        beyond = judged.widened * np.array([found.part_deviations(k) for k in checked.tolist()])
         worse = (beyond > outlier_limit(3)).any(axis=1)
         if 2 * worse.sum() <= len(checked):
             return out, []
         sigma = judged.graph.posed.sigma[checked]
-        off = np.median([found.part_errors(k) for k in checked] * sigma, axis=0)
+        off = np.median([found.part_errors(k) for k in checked.tolist()] * sigma, axis=0)
         units = float(np.exp(judged.judged.state.log_units))
         distance = float(np.median(self.cameras.distance[self.posed[checked]])) / units
         # Turns about the line of sight move nothing; of n, one is off from n - 1 by
