@@ -70,5 +70,5 @@ def _verdict(
     if np.isnan(pose.deviations):
         return "unchecked", "nothing measured checks its given pose"
     if pose.worse:
-        return "moved", "its given pose is off by more than is said of it, as most are"
+        return "moved", "its given pose is off by more than is expected of it, as most are"
     return "ok", ""
