@@ -333,20 +333,21 @@ def _rejected(found: Mapping[tuple[int, int], Registration]) -> set[int]:
     """Views that others refute more than they bear out, at the given pose and wherever else they
     were put; the worst first, as its pairs speak against right views as well. None where no two
     views bear each other out."""
-    told = {p: r.support for p, r in found.items() if r.is_refuted or not r.is_doubtful}
+    told = {pair: r.support for pair, r in found.items() if not r.is_doubtful}
     out: set[int] = set()
-    if all(found[pair].is_doubtful for pair in told):
+    if not told:
         return out
+    told |= {pair: -r.contradicting for pair, r in found.items() if r.is_refuted}
     while True:
         score = dict.fromkeys({v for pair in told for v in pair}, 0)
-        for pair, support in told.items():
+        for pair, points in told.items():
             for v in pair:
-                score[v] += support
+                score[v] += points
         worst = min(score, key=score.__getitem__, default=-1)
         if worst < 0 or score[worst] >= 0:
             return out
         out.add(worst)
-        told = {pair: support for pair, support in told.items() if worst not in pair}
+        told = {pair: points for pair, points in told.items() if worst not in pair}
 
 
 def _better(

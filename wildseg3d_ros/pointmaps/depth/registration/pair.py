@@ -61,6 +61,11 @@ class Registration:
         return cls(a_from_b, origin, fit.overlap, note, fit.consistency, support, compared)
 
     @property
+    def contradicting(self) -> int:
+        """How many samples contradict the pose."""
+        return (self.compared - self.support) // 2
+
+    @property
     def is_doubtful(self) -> bool:
         """Whether nothing that both views see bears the pose out."""
         return self.origin == "prior" or self.consistency < DOUBTFUL
