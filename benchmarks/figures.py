@@ -403,7 +403,7 @@ class Measurement:
     Attributes:
         what, page: what they say, and where, relative to docs/explanation.
         command: that prints them, or writes them where it makes ``pictures``.
-        takes: on two cores that nothing else uses, roughly.
+        takes: on two cores that nothing else uses, roughly; "not timed" may be hours.
     """
 
     what: str
@@ -417,32 +417,33 @@ MEASUREMENTS = (
     Measurement("how good in a simulated cell", "[Simulated cell](evaluation.md)",
                 "make evaluation", "hours", tuple(f"{name}.jpg" for name in PLOTS)),
     Measurement("answers of one click, time, memory", "[above](#one-click-as-in-the-papers)",
-                'make bench ARGS="tabletop shelf"', "2 min"),
+                'make bench ARGS="tabletop shelf"', "1 min"),
     Measurement("time to answer", "[above](#time-to-answer)",
-                'make bench ARGS="prompt service"', "T"),
+                'make bench ARGS="prompt service"', "minutes"),
     Measurement("how steady answers are", "[above](#how-steady-it-is)",
-                "make bench ARGS=stability", "an hour"),
+                "make bench ARGS=stability", "not timed"),
     Measurement("alignment: time, accuracy, wrong pairs", "[Alignment](alignment.md#figures)",
-                "make bench ARGS=alignment", "T"),
+                "make bench ARGS=alignment", "not timed"),
     Measurement("masks: evidence, association", "[Masks](masks.md#how-good-they-are)",
-                "make bench ARGS=association", "T"),
+                "make bench ARGS=association", "minutes"),
     Measurement("stereo: accuracy by angle, wrong poses", "[Stereo](stereo.md#measured)",
-                "make bench ARGS=stereo", "T"),
+                "make bench ARGS=stereo", "not timed"),
     Measurement("mistakes of rigs", "[Checking cameras](../how-to/rig.md#measured)",
-                "make bench ARGS=rig", "T"),
+                "make bench ARGS=rig", "minutes"),
     Measurement("cameras that were moved", "[Alignment](alignment.md#figures)",
-                'make bench ARGS="kicked doubtful"', "T"),
-    Measurement("what scenes cost", "[Scaling](scaling.md)", "make bench ARGS=scaling", "T"),
-    Measurement("batches", "[Batch](../how-to/batch.md#figures)", "make bench ARGS=batch", "T"),
+                'make bench ARGS="kicked doubtful"', "not timed"),
+    Measurement("what scenes cost", "[Scaling](scaling.md)", "make bench ARGS=scaling", "minutes"),
+    Measurement("batches", "[Batch](../how-to/batch.md#figures)",
+                "make bench ARGS=batch", "minutes"),
     Measurement("normals and boxes", "[Grasping](../reference/grasping.md#how-good)",
-                "make bench ARGS=grasping", "T"),
+                "make bench ARGS=grasping", "1 min"),
     Measurement("images a second, many clients", "[The node](../reference/node.md#large-images)",
-                'make bench ARGS="cameras soak"', "T"),
+                'make bench ARGS="cameras soak"', "minutes"),
     Measurement("Depth Anything 3 against its authors' code",
                 "[Depth Anything 3](../how-to/da3.md#measured)",
                 "python -m benchmarks.da3_reference", "needs that code"),
     Measurement("MASt3R against the reference's numbers", "[MASt3R](../how-to/mast3r.md)",
-                "make bench ARGS=mast3r", "T"),
+                "make bench ARGS=mast3r", "not timed"),
 )  # fmt: skip
 
 
