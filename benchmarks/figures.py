@@ -435,6 +435,7 @@ MEASUREMENTS = (
     Measurement("what scenes cost", "[Scaling](scaling.md)", "make bench ARGS=scaling", "minutes"),
     Measurement("batches", "[Batch](../how-to/batch.md#figures)",
                 "make bench ARGS=batch", "minutes"),
+    Measurement("bags", "[Bags](../reference/formats.md#bags)", "make bench ARGS=bags", "minutes"),
     Measurement("normals and boxes", "[Grasping](../reference/grasping.md#how-good)",
                 "make bench ARGS=grasping", "1 min"),
     Measurement("images a second, many clients", "[The node](../reference/node.md#large-images)",
