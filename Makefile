@@ -87,8 +87,8 @@ docs: ## the documentation as a site, in out/site
 	@$(ENTER) .venv/bin/python -m sphinx -n -W --keep-going -q docs out/site
 	@echo "python3 -m http.server --directory out/site, then open http://localhost:8000"
 
-figures: ## the tables and pictures of the documentation anew (ARGS="NAME ...": only these)
-	@$(BOOTSTRAP) --with docs
+figures: ## pictures and tables of the documentation that take minutes; names the commands of others
+	@$(BOOTSTRAP) --with docs --with viewer
 	@$(ENTER) .venv/bin/python -m benchmarks.figures $(ARGS)
 
 lint: dev ## style, types and spelling

@@ -1,8 +1,9 @@
 """The pictures and tables of the documentation that show results.
 
 ``python -m benchmarks.figures [NAME ...]`` writes them into docs/images, and the tables into the
-pages that have their marks. The recordings are the shipped table, whose truth is known, and the
-real shelf, where it is there (WILDSEG3D_DATA).
+pages that have their marks; those of the page are recorded in Chromium. The recordings are the
+shipped table, whose truth is known, and the real shelf, where it is there (WILDSEG3D_DATA). What
+takes longer has commands of its own, which it names at the end.
 
 Colours can be told apart by readers who are colour-blind: objects have those of Okabe and Ito
 (2008), then some of Tol (2021), and an id beside; magnitudes have matplotlib's ``viridis``.
@@ -25,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks import rig_pictures, scaling
+from benchmarks import moving_picture, rig_pictures, scaling
+from benchmarks.evaluation.plots import PLOTS
 from benchmarks.recordings import REAL_DATA
 from wildseg3d_ros.core.geometry.cameras import back_project, project
 from wildseg3d_ros.core.geometry.similarity import umeyama
@@ -386,13 +388,81 @@ FIGURES: dict[str, Callable[[], Any]] = {
     "scaling": scaling.figure,
 }
 """What makes each picture of docs/images: matplotlib's figure, RGB, or None where its recording is
-absent. Those of the page are made by benchmarks/moving_picture.py, which needs a browser."""
+absent."""
+
+RECORDED: dict[str, tuple[str, ...]] = {
+    "page": tuple(path.name for path in moving_picture.WRITTEN)
+}
+"""Pictures that benchmarks/moving_picture.py records, which needs a browser."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Figures of a page that :mod:`benchmarks.figures` does not make.
+
+    Attributes:
+        what, page: what they say, and where, relative to docs/explanation.
+        command: that prints them, or writes them where it makes ``pictures``.
+        takes: on two cores that nothing else uses, roughly; "not timed" may be hours.
+    """
+
+    what: str
+    page: str
+    command: str
+    takes: str
+    pictures: tuple[str, ...] = ()
+
+
+MEASUREMENTS = (
+    Measurement("how good in a simulated cell", "[Simulated cell](evaluation.md)",
+                "make evaluation", "hours", tuple(f"{name}.jpg" for name in PLOTS)),
+    Measurement("answers of one click, time, memory", "[above](#one-click-as-in-the-papers)",
+                'make bench ARGS="tabletop shelf"', "1 min"),
+    Measurement("time to answer", "[above](#time-to-answer)",
+                'make bench ARGS="prompt service"', "minutes"),
+    Measurement("how steady answers are", "[above](#how-steady-it-is)",
+                "make bench ARGS=stability", "not timed"),
+    Measurement("alignment: time, accuracy, wrong pairs", "[Alignment](alignment.md#figures)",
+                "make bench ARGS=alignment", "not timed"),
+    Measurement("masks: evidence, association", "[Masks](masks.md#how-good-they-are)",
+                "make bench ARGS=association", "minutes"),
+    Measurement("stereo: accuracy by angle, wrong poses", "[Stereo](stereo.md#measured)",
+                "make bench ARGS=stereo", "not timed"),
+    Measurement("mistakes of rigs", "[Checking cameras](../how-to/rig.md#measured)",
+                "make bench ARGS=rig", "minutes"),
+    Measurement("cameras that were moved", "[Alignment](alignment.md#figures)",
+                'make bench ARGS="kicked doubtful"', "not timed"),
+    Measurement("what scenes cost", "[Scaling](scaling.md)", "make bench ARGS=scaling", "minutes"),
+    Measurement("batches", "[Batch](../how-to/batch.md#figures)",
+                "make bench ARGS=batch", "minutes"),
+    Measurement("bags", "[Bags](../reference/formats.md#bags)", "make bench ARGS=bags", "minutes"),
+    Measurement("normals and boxes", "[Grasping](../reference/grasping.md#how-good)",
+                "make bench ARGS=grasping", "1 min"),
+    Measurement("images a second, many clients", "[The node](../reference/node.md#large-images)",
+                'make bench ARGS="cameras soak"', "minutes"),
+    Measurement("Depth Anything 3 against its authors' code",
+                "[Depth Anything 3](../how-to/da3.md#measured)",
+                "python -m benchmarks.da3_reference", "needs that code"),
+    Measurement("MASt3R against the reference's numbers", "[MASt3R](../how-to/mast3r.md)",
+                "make bench ARGS=mast3r", "not timed"),
+)  # fmt: skip
+
+
+def commands_table() -> list[list[str]]:
+    """A row per measurement."""
+    return [[each.what, each.page, f"`{each.command}`", each.takes] for each in MEASUREMENTS]
+
 
 TABLES: dict[str, tuple[str, tuple[str, ...], Callable[[], list[list[str]]]]] = {
     "objects": (
         "docs/explanation/measured.md",
         ("object", "mean IoU, all pixels", "where depth was measured", "points"),
         objects_table,
+    ),
+    "commands": (
+        "docs/explanation/measured.md",
+        ("what", "where", "command", "takes"),
+        commands_table,
     ),
 }
 """Page, columns and rows of each table; the page has ``<!-- table: NAME -->`` before it."""
@@ -412,18 +482,24 @@ def write_table(name: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.figures", description=__doc__)
-    names = [*FIGURES, *TABLES]
+    names = [*FIGURES, *RECORDED, *TABLES]
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}")
     given = parser.parse_args(arguments)
     import matplotlib.pyplot as plt
 
     plt.switch_backend("Agg")
+    if unknown := set(given.names) - set(names):
+        parser.error(f"no figure {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     for name in given.names or names:
         if name in TABLES:
             write_table(name)
             continue
-        if name not in FIGURES:
-            parser.error(f"no figure '{name}'; there are {', '.join(names)}")
+        if name in RECORDED:
+            why = moving_picture.missing()
+            print(f"{name}: {why}" if why else f"{name}: recording", flush=True)
+            if not why:
+                moving_picture.main()
+            continue
         figure = FIGURES[name]()
         if figure is None:
             print(f"{name}: its recording is absent; set WILDSEG3D_DATA to the recordings' folder")
@@ -433,7 +509,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             Image.fromarray(figure).save(path, quality=QUALITY)
         else:
             figure.savefig(path, dpi=110, pil_kwargs={"quality": QUALITY})
-        print(f"wrote {path.relative_to(ROOT)}")
+        print(f"wrote {path.relative_to(ROOT)}", flush=True)
+    if not given.names:
+        print("not made here:")
+        for each in MEASUREMENTS:
+            print(f"  {each.what}: {each.command} ({each.takes})")
     return 0
 
 

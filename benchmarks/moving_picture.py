@@ -2,11 +2,13 @@
 
 ``python -m benchmarks.moving_picture`` builds the shipped table, opens it with `wildseg3d view`,
 clicks the cereal box in Chromium without a display, turns the cloud, and writes
-docs/images/click.webp. It needs the extra ``viewer``, playwright and Chromium.
+docs/images/click.webp, and viewer.jpg of the page after the click. It needs the extra ``viewer``,
+playwright and Chromium.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import re
 import shutil
@@ -21,16 +23,21 @@ from typing import Any
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGET = ROOT / "docs" / "images" / "click.webp"
+WRITTEN = TARGET, STILL = tuple(
+    ROOT / "docs" / "images" / name for name in ("click.webp", "viewer.jpg")
+)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SIZE = (1180, 800)
 """Of the browser's window [px]."""
 WIDTH = 820
 """Of the picture [px]."""
 CAMERA, PIXEL, IMAGE_SIZE = 3, (175, 180), (640, 480)
+CLICKED = 2
+"""Which picture is the first one after the click."""
 STEPS = 22
 """Pictures of the turning cloud."""
 MOST_BYTES = 1_500_000
+STILL_QUALITY = 82
 REHEARSALS, TRIES, SLOWER = 8, 25, 1.15
 """Clicks before the shown one, clicks of which one is shown, and by how much that may be slower
 than the fastest rehearsal."""
@@ -161,13 +168,22 @@ def write(frames: list[tuple[Image.Image, int]], path: Path) -> None:
     raise RuntimeError(f"the picture is larger than {MOST_BYTES} bytes")
 
 
+def missing() -> str:
+    """What is not there to record with, and the way out; empty where nothing is."""
+    if not any(map(shutil.which, BROWSERS)):
+        return "Chromium is missing: apt-get install chromium"
+    if any(importlib.util.find_spec(each) is None for each in ("playwright", "nicegui")):
+        return "playwright or the page is missing: run `make figures`, which installs them"
+    return ""
+
+
 def main(scene: Path | None = None) -> int:
     """Records a scene's page; builds the shipped recording where none is given."""
+    if why := missing():
+        sys.exit(why)
     from playwright.sync_api import sync_playwright
 
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        sys.exit("Chromium is missing: apt-get install chromium")
+    browser = next(filter(None, map(shutil.which, BROWSERS)))
     with tempfile.TemporaryDirectory() as folder:
         if scene is None:
             scene = Path(folder) / "scene.ws3d"
@@ -186,6 +202,7 @@ def main(scene: Path | None = None) -> int:
             frames = record(page)
             chromium.close()
     write(frames, TARGET)
+    frames[CLICKED][0].save(STILL, quality=STILL_QUALITY)
     return 0
 
 

@@ -21,6 +21,7 @@ from wildseg3d_ros import __version__
 
 project = "wildseg3d"
 author = "the wildseg3d contributors"
+project_copyright = f"{author}, Apache-2.0"
 version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["*.py", "Thumbs.db"]

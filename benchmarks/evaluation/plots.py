@@ -235,11 +235,12 @@ def _identity(plt: Any, measured: Measured) -> Any:
         for at, ious in enumerate(kept.values()):
             shift = np.linspace(-0.3, 0.3, len(ious)) if len(ious) > 1 else [0.0]
             axis.plot(at + np.asarray(shift), ious, ".", color=BLUE, alpha=0.7)
-        axis.axhline(KEPT, color=ORANGE, lw=1)
+        axis.axhline(KEPT, color=ORANGE, lw=1, label=f"the same from {KEPT} on")
         axis.set(title=f"{kind} scene, {len(results)} times", ylim=(-0.02, 1.02))
         axis.set_xticks(range(len(kept)), [str(name) for name in kept])
         axis.set_xlabel("object of the first build")
     axes[0].set_ylabel("IoU with the first build")
+    axes[0].legend(loc="lower left")
     return figure
 
 

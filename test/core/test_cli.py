@@ -78,7 +78,9 @@ def fails(capsys, *words):
 
 def test_check_prints_a_line_per_camera(folder, capsys):
     assert run("check", folder) == 0
-    lines = capsys.readouterr().out.splitlines()
+    said = capsys.readouterr()
+    assert said.err.splitlines() == ["load ...", "alignment ..."]
+    lines = said.out.splitlines()
     heads = ["camera", "pose", "depth", "agrees", "moved by", "verdict", "with"]
     assert lines[0].split("  ")[0] == "camera" and all(head in lines[0] for head in heads)
     assert [line.split()[0] for line in lines[1:5]] == [f"cam_{k}" for k in range(4)]

@@ -101,6 +101,21 @@ def test_blocks_say_what_they_are_and_whether_they_run(page):
     assert words <= SHELL_WORDS
 
 
+@pytest.mark.parametrize("page", [ROOT / "README.md", *GUIDES], ids=name)
+def test_what_commands_write_is_ignored_in_a_clone(page):
+    """Else a clone is not clean after the tutorials, and `make lint` reads what they wrote."""
+    text = "\n".join(shown(page))
+    written = re.findall(
+        r"(?: -o| --report| --json|^cp \S+|^sed .* >) ([\w./]+)", text, re.MULTILINE
+    )
+    written += re.findall(r'\.save\("([^"]+)', page.read_text())
+    command = ["git", "-C", str(ROOT), "check-ignore", "--no-index", *written, ".venv"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode > 1:
+        pytest.skip("no clone")
+    assert set(written) - set(done.stdout.splitlines()) == set()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_commands_are_understood(parsers, page):
     wrong = []

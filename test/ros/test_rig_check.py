@@ -212,12 +212,13 @@ def test_check_live_without_a_node(world, tmp_path, capsys):
     assert min(stream["rate"] for stream in found["streams"]) > 1.0
 
     settings["cameras"].append("top")
-    settings["image_timeout"] = 1.0
+    settings |= {"image_timeout": 1.0, "camera_slop": 0.01}  # the replay's take turns
     path.write_text(yaml.safe_dump({"/**": {"ros__parameters": settings}}))
     assert cli.main(["check", "--live", "--config", str(path)]) == 3
     out = capsys.readouterr().out
     assert "rig      ok, poses in 'world'" in out
     assert "nobody publishes '/top/color/image_raw'" in out
+    assert "camera_slop is 0.01 s" in out.replace("\n         ", " ")
 
 
 @pytest.mark.parametrize(

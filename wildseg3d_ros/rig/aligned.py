@@ -132,7 +132,8 @@ def align_measured(views: Sequence[View], progress: Progress | None = None) -> A
     if len(index) < 2:
         return AlignedRig(None, "fewer than two cameras have depth and intrinsics", left_out)
     try:
-        index, alignment, unrelated = _align_largest(views, index, progress)
+        with progress.stage("alignment"):
+            index, alignment, unrelated = _align_largest(views, index, progress)
     # Poses that are wrong enough may leave no equations to solve.
     except (WildSeg3DError, ValueError, ArithmeticError) as error:
         return AlignedRig(None, f"the alignment failed: {error}", left_out, error=error)
