@@ -62,8 +62,20 @@ def test_load_folder_names_a_key_that_is_not_read(folder, key, meant):
 
 def test_load_folder_keys_that_say_nothing_of_views(folder):
     folder.meta.update(aabb_scale=16, ply_file_path="sparse.ply", applied_transform=[[1]], my=1)
-    folder.frame.update(colmap_im_id=3, sharpness=20.5)
+    folder.frame.update(sharpness=20.5)
     assert folder.load().warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "off"), [({}, 0.0), ({"colmap_im_id": 3}, 0.5), ({"pixel_center": 0.5}, 0.5)]
+)
+def test_load_folder_principal_point_of_nerfstudio(folder, said, off):
+    folder.meta["frames"][1].update(said)
+    left, right = folder.load().views
+    np.testing.assert_allclose(right.K[:2, 2], left.K[:2, 2] - off)
+    folder.meta["pixel_center"] = 0.25
+    with pytest.raises(InputError, match=r"pixel_center in .* must be 0 .* or 0\.5"):
+        folder.load()
 
 
 @pytest.mark.parametrize("stem", ["r_0", "1403636579.763555"])

@@ -45,6 +45,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     exports = _known_formats(given.export)
     settings = BatchSettings(config, given.max_views, given.strict, given.format, rig, exports)
     signal.signal(signal.SIGTERM, _interrupt)
+    if given.ray is None and given.gpus_per_worker:
+        raise ConfigError("--gpus-per-worker is for --ray; workers of this machine share its GPUs")
     with _Bar(given.quiet) as bar:
         if given.ray is None:
             workers, threads = _shares(given.workers, given.threads)
@@ -92,7 +94,7 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     text = "work on a Ray cluster: its address, 'auto' for one that runs here, or 'local'"
     option("--ray", metavar="ADDRESS", help=text)
     text = "with --ray: share of a GPU that a worker takes (default: none)"
-    option("--gpus-per-worker", metavar="X", type=float, default=0.0, help=text)
+    option("--gpus-per-worker", metavar="X", type=_share, default=0.0, help=text)
     text = "further tries of a recording over which a process died (default: %(default)s)"
     option("--retries", metavar="N", type=int, default=2, help=text)
     text = "make scenes of other settings, or of another version, anew instead of refusing"
@@ -167,6 +169,13 @@ def _known_formats(names: Sequence[str]) -> tuple[str, ...]:
     from wildseg3d_ros.export.formats import checked_formats
 
     return checked_formats(names)
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0.0 <= value <= 64.0:
+        raise argparse.ArgumentTypeError(f"a share of GPUs from 0 to 64; got {text}")
+    return value
 
 
 def _at_least_one(text: str) -> int:

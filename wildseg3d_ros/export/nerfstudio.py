@@ -21,6 +21,8 @@ from wildseg3d_ros.io.images import write_image
 from wildseg3d_ros.io.transforms import INTRINSICS, OPENCV_FROM_OPENGL, TRANSFORMS
 
 _CLOUD = "points.ply"
+_CENTER = 0.5
+"""Of the first pixel, in nerfstudio as in COLMAP."""
 _LARGEST = np.iinfo(np.uint16).max
 
 
@@ -45,7 +47,7 @@ def _transforms(contents: Contents, unit: float) -> dict[str, Any]:
     for view, name in enumerate(contents.names.values()):
         K = contents.intrinsics(view)
         height, width = scene.camera_size(view)
-        values = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
+        values = K[0, 0], K[1, 1], K[0, 2] + _CENTER, K[1, 2] + _CENTER
         frame = {
             "file_path": image_name(contents, view),
             "mask_path": f"masks/{name}.png",
@@ -63,6 +65,7 @@ def _transforms(contents: Contents, unit: float) -> dict[str, Any]:
         frames.append(frame)
     return {
         "camera_model": "PINHOLE",
+        "pixel_center": _CENTER,
         "depth_unit_scale_factor": unit,
         "ply_file_path": _CLOUD,
         "frames": frames,

@@ -27,9 +27,10 @@ relative to the folder::
 
 ``object_mask_path`` is this project's addition, for evaluation: a single-channel 8- or 16-bit
 image of the image's size, 0 = no object, 255 = not to be scored, any other value an object, with
-the same value in all views. ``cx`` and ``cy`` are read as written, with integer coordinates at
-pixel centres, as OpenCV and ROS calibrations have them. Lens distortion is removed here, and the
-OpenGL camera axes become OpenCV's here: nothing behind this module knows of either.
+the same value in all views. ``cx`` and ``cy`` have integer coordinates at pixel centres, as OpenCV
+and ROS calibrations have them, unless ``pixel_center`` is 0.5, or nerfstudio has made the file of
+a COLMAP model (``colmap_im_id``): they are then half a pixel less. Lens distortion is removed
+here, and the OpenGL camera axes become OpenCV's here: nothing behind this module knows of either.
 
 A folder without it is read by what else it holds (:mod:`wildseg3d_ros.io.formats`, COLMAP, BOP
 and others); a folder of images alone gives one view per image, without calibration, pose or depth.

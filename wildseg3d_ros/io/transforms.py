@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -17,7 +18,6 @@ from wildseg3d_ros.core.files.reading import is_regular, shown
 from wildseg3d_ros.core.files.text import read_json
 from wildseg3d_ros.core.geometry.lens import Lens, resampled
 from wildseg3d_ros.core.progress import Progress
-from wildseg3d_ros.core.settings import nearest
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.core.types.views import check_pose
 from wildseg3d_ros.io.formats.base import IGNORE, Frames
@@ -45,13 +45,13 @@ _COEFFICIENTS: dict[str, tuple[str, ...]] = {
 
 _LENS = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
 _READ = (
-    *INTRINSICS, "camera_model", "is_fisheye", "camera_angle_x", "camera_angle_y", "w", "h",
-    *_LENS, "depth_unit_scale_factor", "frames", "object_names",
+    *INTRINSICS, "pixel_center", "colmap_im_id", "camera_model", "is_fisheye", "camera_angle_x",
+    "camera_angle_y", "w", "h", *_LENS, "depth_unit_scale_factor", "frames", "object_names",
     "file_path", "transform_matrix", "depth_file_path", "object_mask_path", "stamp_ns", "frame_id",
 )  # fmt: skip
 _HARMLESS = (
     "aabb", "aabb_scale", "applied_scale", "applied_transform", "auto_scale_poses_override",
-    "colmap_im_id", "fps", "mask_path", "offset", "orientation_override", "ply_file_path", "scale",
+    "fps", "mask_path", "offset", "orientation_override", "ply_file_path", "scale",
     "sharpness", "test_filenames", "train_filenames", "val_filenames",
 )  # fmt: skip
 """Keys of nerfstudio and instant-ngp that say nothing of views."""
@@ -98,6 +98,7 @@ _MEANT = {
 }
 """Keys of other conventions, by the key that says it here."""
 _ALIKE = {
+    "depth_unit_scale_factor": "depth.*(scale|factor|multiplier|unit)",
     "depth_file_path": "depth",
     "transform_matrix": "pose|extrinsic|worldfromcam|cam(era)?(to|2)world|^(twc|wtc|rt)$",
     "fl_x": "focal|intrinsic|(camera|k|cam)(matrix|mtx)",
@@ -188,9 +189,9 @@ def _unread_keys(keys: Iterable[str]) -> list[str]:
     unread = sorted(keys - {*_READ, *_HARMLESS})
     for key in unread[:_MOST_KEYS]:
         meant = _meant(key)
-        hint = f" (did you mean '{meant}'?)" if meant else nearest(key.lower(), _READ, cutoff=0.8)
-        if hint and meant not in keys:
-            warnings.append(f"{TRANSFORMS} has a key '{shown(key)}', which is not read{hint}")
+        if meant and meant not in keys:
+            hint = f"which is not read (did you mean '{meant}'?)"
+            warnings.append(f"{TRANSFORMS} has a key '{shown(key)}', {hint}")
     if len(unread) > _MOST_KEYS:
         warnings.append(f"{TRANSFORMS} has {len(unread)} keys that are not read")
     return warnings
@@ -204,8 +205,9 @@ def _meant(key: str) -> str | None:
     plain = _plain(key)
     exact = (known for known, others in _MEANT.items() if plain in map(_plain, (known, *others)))
     same = (known for known in _READ if plain == _plain(known))
+    misspelt = difflib.get_close_matches(key.lower(), _READ, 1, 0.8)
     alike = (known for known, part in _ALIKE.items() if re.search(part, plain))
-    return next((known for found in (exact, same, alike) for known in found), None)
+    return next((known for found in (exact, same, misspelt, alike) for known in found), None)
 
 
 def _plain(key: str) -> str:
@@ -278,14 +280,15 @@ def _lens(file: Path, name: str, values: Mapping, image: NDArray) -> Lens:
                 f"pixels but the image is {width}x{height}; scale them to the image",
                 ErrorCode.BAD_CALIBRATION,
             )
-    values = _with_angle(file, values, width, height)
+    center = _pixel_center(file, name, values)
+    values = _with_angle(file, values, width, height, center)
     missing = [key for key in INTRINSICS if values.get(key) is None]
     given = {k: _number(values, k, file, 0.0) for k in _LENS}
     model = _model(name, values)
     K = None
     if not missing:
         fx, fy, cx, cy = (_number(values, key, file) for key in INTRINSICS)
-        K = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
+        K = np.array([[fx, 0.0, cx - center], [0.0, fy, cy - center], [0.0, 0.0, 1.0]])
         # View's own check words the error, before the lens divides by the focal length.
         View(name, image, K=K)
     elif len(missing) < len(INTRINSICS):
@@ -348,7 +351,20 @@ def _model(name: str, values: Mapping) -> str:
     return model or ("OPENCV_FISHEYE" if is_fisheye else "OPENCV")
 
 
-def _with_angle(file: Path, values: Mapping, width: int, height: int) -> Mapping:
+def _pixel_center(file: Path, name: str, values: Mapping) -> float:
+    """Coordinates of the first pixel's centre in which ``cx`` and ``cy`` are: 0 in OpenCV and ROS,
+    0.5 in COLMAP and in what nerfstudio makes of its models."""
+    center = _number(values, "pixel_center", file, 0.5 if "colmap_im_id" in values else 0.0)
+    if center not in (0.0, 0.5):
+        raise InputError(
+            f"camera '{name}': pixel_center in '{file}' must be 0 (OpenCV, ROS) or 0.5 (COLMAP), "
+            f"got {center:g}",
+            ErrorCode.BAD_CALIBRATION,
+        )
+    return center
+
+
+def _with_angle(file: Path, values: Mapping, width: int, height: int, center: float) -> Mapping:
     """The values with intrinsics of a pinhole from its angle of view, where that is all there is:
     as Blender writes them, the optical axis through the middle of the image."""
     if any(values.get(key) is not None for key in INTRINSICS):
@@ -369,7 +385,7 @@ def _with_angle(file: Path, values: Mapping, width: int, height: int) -> Mapping
     )
     if fl_x is None and fl_y is None:
         return values
-    middle = {"cx": (width - 1) / 2, "cy": (height - 1) / 2}
+    middle = {"cx": (width - 1) / 2 + center, "cy": (height - 1) / 2 + center}
     return {**values, "fl_x": fl_x or fl_y, "fl_y": fl_y or fl_x, **middle}
 
 
