@@ -193,8 +193,10 @@ def test_batch_makes_a_scene_anew_whose_record_is_damaged(made, recordings, tmp_
     (error,) = (row["error"] for row in rows if row["name"] == "b")
     assert "holds 'notes.txt' and a damaged record.json" in error
     notes.unlink()
+    (output / "batch.json").write_text("{")
     assert cli.main(words(recordings, output)) == 3
     assert read_record(output / "b").state == "done"
+    assert len(json.loads((output / "batch.json").read_text())["scenes"]) == len(NAMES)
 
 
 def test_batch_tells_records_of_another_version(made, recordings, tmp_path, capsys):

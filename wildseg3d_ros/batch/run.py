@@ -157,7 +157,8 @@ def _refuse_foreign(output: Path, jobs: Sequence[Job], traces: dict[str, Trace])
         Why a scene is left as it is, by its name, where its folder may have been a batch's.
     """
     way_out = "no batch wrote it: move it away, or give another -o"
-    if not _is_summary(output / SUMMARY):  # the page is written after it
+    # The page is written after the summary, and a summary may be damaged.
+    if not _is_summary(output / SUMMARY) and not read_records(output):
         for path in (output / SUMMARY, output / PAGE):
             if os.path.lexists(path):
                 raise FileError(f"'{shown(path)}' is there and {way_out}")
