@@ -196,7 +196,7 @@ def test_batch_makes_a_scene_anew_whose_record_is_damaged(made, recordings, tmp_
     (output / "batch.json").write_text("{")
     assert cli.main(words(recordings, output)) == 3
     assert read_record(output / "b").state == "done"
-    assert len(json.loads((output / "batch.json").read_text())["scenes"]) == len(NAMES)
+    assert len(json.loads((output / "batch.json").read_text())["scenes"]) == len(rows)
 
 
 def test_batch_tells_records_of_another_version(made, recordings, tmp_path, capsys):
