@@ -11,6 +11,7 @@ import sys
 import time
 import zipfile
 import zlib
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -98,9 +99,37 @@ def test_a_pth_file_of_torch_is_taken_and_one_with_nested_keys_is_not(tmp_path):
     # Nothing hashes or prints these, however often they hold each other.
     torch.save({"model": {}, "args": [nested(60)]}, path)
     check_pth(path)
-    torch.save({"model": torch.zeros(1), ("a", "b"): 1}, path)
-    with pytest.raises(pickle.UnpicklingError, match="unhashable"):
-        check_pth(path)
+    counted = Counter(dict.fromkeys(range(300), 1))
+    kept = {("a", 1): 1}, {f"k{i}" for i in range(300)}, frozenset("ab"), counted
+    torch.save({"kept": kept, "losses": [0.1 * i for i in range(600_000)]}, path)
+    check_pth(path)
+    for key in (nested(1), tuple("abcdefghi")):
+        for value in ({key: 1}, {key}):
+            torch.save({"model": torch.zeros(1), "value": value}, path)
+            with pytest.raises(pickle.UnpicklingError, match="a tuple as a key"):
+                check_pth(path)
+
+
+@pytest.mark.parametrize(
+    ("pickled", "says"),
+    [
+        (b"](" + b"}" * 5_000_000 + b"e", "millions of lists"),
+        (b")" + b"\x85" * 5_000_000, "millions of lists"),
+        (b"N" * 17_000_000, "at most 17 MB"),
+        (
+            # One list of 1,000 numbers of which 2,000 sets are made.
+            b"](" + b"K\1" * 1000 + b"eq\0" + b"cbuiltins\nset\nq\1" + b"h\1h\0\x85R" * 2000,
+            "sets of more than",
+        ),
+    ],
+)
+def test_what_a_pth_file_makes_of_a_few_bytes_is_bounded(tmp_path, pickled, says):
+    import pickle
+
+    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02" + pickled + b".")
+    with pytest.raises((ValueError, pickle.UnpicklingError), match=says):
+        check_pth(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize("spoil", ["packed", "moved", "twice", "empty"])

@@ -61,21 +61,20 @@ def take(decoded: int, kept: int, held: int, file: tuple[int, int] | None = None
     taken = _recording.get()
     if taken is None:
         return
-    if file is None or file not in taken.files:
-        taken.held += held
-    if file is not None:
-        taken.files.add(file)
+    known = held + taken.held if file not in taken.files else taken.held
     for size, what, most in (
-        (taken.kept + kept, "kept", taken.anyway + taken.ratio * taken.held),
-        (taken.decoded + decoded, "decoded", _TIMES * taken.anyway + _DEFLATED * taken.held),
+        (taken.kept + kept, "kept", taken.anyway + taken.ratio * known),
+        (taken.decoded + decoded, "decoded", _TIMES * taken.anyway + _DEFLATED * known),
     ):
         if size > most:
             raise ValueError(
                 f"with it, the images of this recording have {size / 1e6:.0f} MB, {what}, in "
-                f"{taken.held / 1e6:.3g} MB of files (one that is named twice counts once), which "
+                f"{known / 1e6:.3g} MB of files (one that is named twice counts once), which "
                 "is out of proportion; read fewer (max_views), or, where they are trusted, set "
                 f"the environment variable {ALLOWED} to the megabytes that they may have (now "
                 f"{taken.anyway / 1e6:.0f})"
             )
-    taken.kept += kept
-    taken.decoded += decoded
+    # What is refused allows nothing to those that follow.
+    taken.held, taken.kept, taken.decoded = known, taken.kept + kept, taken.decoded + decoded
+    if file is not None:
+        taken.files.add(file)
