@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 from wildseg3d_ros import cli, pipeline
 from wildseg3d_ros.cli.commands import read_config
+from wildseg3d_ros.cli.report import print_table
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import ConfigError, InputError
 from wildseg3d_ros.core.progress import Progress
@@ -558,3 +560,13 @@ def test_main_as_module():
     words = [sys.executable, "-m", "wildseg3d_ros.cli", "--version"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("wildseg3d ")
+
+
+def test_names_that_the_terminal_cannot_write(capsys, monkeypatch):
+    """Written with escapes, whatever the terminal's encoding; a new line breaks no table."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    assert cli.main(["list", "/does/not/exist.ws3d"]) == 2
+    print_table([("camera", "with"), ("k\u00e4mera\n2", "x")])
+    sys.stdout.flush()
+    assert written.getvalue().splitlines()[1] == rb"k\xe4mera?2  x"

@@ -236,6 +236,29 @@ def test_decode_image_refuses_a_png_that_is_cut_or_flipped():
             decode_image(bytes(flipped), "it", cv2.IMREAD_COLOR)
 
 
+@pytest.mark.parametrize(("kind", "code"), [(1, "B"), (3, "H"), (4, "I"), (6, "b"), (9, "i")])
+def test_image_head_of_tiff_reads_whole_numbers_of_every_kind(kind, code):
+    sizes = {1: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 9: 4}
+
+    def tiff(*tags: tuple[int, int, bytes]) -> bytes:
+        entries = b"".join(
+            struct.pack("<HHI", tag, kind, len(value) // sizes[kind]) + value.ljust(4)
+            for tag, kind, value in sorted(tags)
+        )
+        return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+
+    size = (256, 4, struct.pack("<I", 92)), (257, 4, struct.pack("<I", 100))
+    bits, samples = (258, kind, struct.pack(code, 64)), (277, kind, struct.pack(code, 4))
+    assert image_head(tiff(*size, bits, samples)).bits == 256
+    for wrong in (
+        (*size, (258, 5, bytes(8)), samples),
+        (*size, (258, 7, b"\x40"), samples),
+        (*size, bits, samples, samples),
+    ):
+        with pytest.raises(ValueError, match="its header says no size"):
+            image_head(tiff(*wrong))
+
+
 def test_decode_image_refuses_a_jpeg_of_endless_scans():
     data = cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes()
     with pytest.raises(InputError, match="damaged"):

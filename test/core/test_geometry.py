@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from wildseg3d_ros.core.errors import InputError
 from wildseg3d_ros.core.geometry import cameras, transforms
+from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.geometry.planes import fit_planes
 from wildseg3d_ros.core.geometry.similarity import umeyama
 
@@ -142,3 +144,13 @@ def test_fit_planes_have_the_smallest_singular_vectors():
         np.testing.assert_allclose(centres[i], centre)
         assert abs(normals[i] @ vt[2]) == pytest.approx(1.0)
         assert variances[i] == pytest.approx(singular[2] ** 2 / weights[i].sum())
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 1e300])
+def test_lens_of_numbers_that_no_camera_has(wrong):
+    K = np.array([[600.0, 0, 320], [0, 600, 240], [0, 0, 1]])
+    with pytest.raises(InputError, match="distortion must be numbers below"):
+        Lens(K, (480, 640), np.array([0, wrong, 0, 0]))
+    K[0, 0] = wrong
+    with pytest.raises(InputError, match="intrinsics must be numbers below"):
+        Lens(K, (480, 640))

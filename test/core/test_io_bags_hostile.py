@@ -22,6 +22,7 @@ from rosbags.rosbag2 import Reader
 from wildseg3d_ros.core.errors import FileError
 from wildseg3d_ros.io.bags.loading import load_bag
 from wildseg3d_ros.io.bags.reading import opened_bag
+from wildseg3d_ros.io.bags.sqlite import Sqlite
 from wildseg3d_ros.io.bags.storage import zstd
 from wildseg3d_testing.bags import START_NS, TYPES, fixed_cameras, transforms, write_bag
 from wildseg3d_testing.scenes import construct_scene
@@ -178,7 +179,11 @@ def hostile(views, folder: Path) -> dict[str, Path]:
         "more than 2000 topics": mcap(
             folder / "topics.mcap", b"".join(channel(k, 1, f"/t{k}") for k in range(2001))
         ),
-        "unpack to": mcap(folder / "claim.mcap", chunk(b"x", said=1 << 40)),
+        "larger than what is read: its .* unpack to": mcap(
+            folder / "claim.mcap", chunk(b"x", said=1 << 40)
+        ),
+        "more than 10.* other records": holes(folder / "hole.mcap"),
+        "more than 1.* other records": mcap(folder / "kinds.mcap", chunk(bytes(9 * 4_000_000))),
         "a record of 3000 MB": sparse(folder / "schema.mcap", 3),
         "a message of 3000 MB": sparse(folder / "message.mcap", 5, good),
     }
@@ -192,6 +197,35 @@ def sparse(path: Path, code: int, before: bytes = b"") -> Path:
         file.seek(length - 22, os.SEEK_CUR)
         file.write(end(0))
     return path
+
+
+def holes(path: Path) -> Path:
+    """Records of no kind and no length, which take no room on a disk."""
+    with path.open("wb") as file:
+        file.write(HEAD)
+        file.seek(9 * 100_000_000, os.SEEK_CUR)
+        file.write(end(0))
+    return path
+
+
+def test_load_bag_of_flat_images_in_chunks(views, tmp_path):
+    """What a drawn scene's raw images unpack to, a thousand times their bytes."""
+    flat = chunk(record(200, bytes(20_000_000))) * 6
+    assert 1000 * len(flat) < 120_000_000
+    bag = mcap(tmp_path / "x.mcap", cameras(views) + flat)
+    assert len(load_bag(bag).views) == 3
+
+
+def test_load_bag_of_pages_that_share_their_children_in_a_hole(views, tmp_path):
+    """The steps that are taken go by what the disk has, not by the file's size."""
+    bag = write_bag(tmp_path / "bag", fixed_cameras(views), "sqlite3")
+    (file,) = bag.glob("*.db3")
+    before = Sqlite(file)
+    os.truncate(file, 1 << 31)
+    after = Sqlite(file)
+    assert after._most_steps < 1.1 * before._most_steps
+    before.close()
+    after.close()
 
 
 def test_load_bag_refuses_claims_in_little_memory(views, tmp_path):

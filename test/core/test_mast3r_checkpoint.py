@@ -106,7 +106,7 @@ def test_load_network_pth_with_plain_values_of_other_libraries(checkpoint, tmp_p
 def test_load_network_pth_names_the_type_that_it_refuses(checkpoint, tmp_path):
     path = tmp_path / "trained.pth"
     torch.save({"model": checkpoint[1], "when": dt.timedelta(1)}, path)
-    with pytest.raises(FileError, match=r"plain values \(datetime\.timedelta\), and is not"):
+    with pytest.raises(FileError, match=r"has datetime\.timedelta, which is not among the types"):
         load(path)
 
 
@@ -253,7 +253,7 @@ class TestRefused:
 
         path = tmp_path / "evil.pth"
         torch.save({"model": {"a": Evil()}}, path)
-        with pytest.raises(FileError, match="could run code"):
+        with pytest.raises(FileError, match=r"has io\.open, which is not among the types"):
             load(path)
         plain = tmp_path / "plain.pth"
         plain.write_bytes(pickle.dumps(Evil()))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import random
+import struct
 import subprocess
 import sys
 import time
 import zipfile
+import zlib
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,6 +38,7 @@ from wildseg3d_ros.core.files.arrays import array_from
 from wildseg3d_ros.core.files.tensors import check_pth, check_safetensors
 from wildseg3d_ros.io.folder import load_folder, write_folder
 from wildseg3d_ros.io.pairs_file import load_pairs
+from wildseg3d_ros.io.recording import Recording
 from wildseg3d_ros.streams.rvl import decode_rvl
 from wildseg3d_testing.scenes import construct_scene
 
@@ -95,9 +99,37 @@ def test_a_pth_file_of_torch_is_taken_and_one_with_nested_keys_is_not(tmp_path):
     # Nothing hashes or prints these, however often they hold each other.
     torch.save({"model": {}, "args": [nested(60)]}, path)
     check_pth(path)
-    torch.save({"model": torch.zeros(1), ("a", "b"): 1}, path)
-    with pytest.raises(pickle.UnpicklingError, match="unhashable"):
-        check_pth(path)
+    counted = Counter(dict.fromkeys(range(300), 1))
+    kept = {("a", 1): 1}, {f"k{i}" for i in range(300)}, frozenset("ab"), counted
+    torch.save({"kept": kept, "losses": [0.1 * i for i in range(600_000)]}, path)
+    check_pth(path)
+    for key in (nested(1), tuple("abcdefghi")):
+        for value in ({key: 1}, {key}):
+            torch.save({"model": torch.zeros(1), "value": value}, path)
+            with pytest.raises(pickle.UnpicklingError, match="a tuple as a key"):
+                check_pth(path)
+
+
+@pytest.mark.parametrize(
+    ("pickled", "says"),
+    [
+        (b"](" + b"}" * 5_000_000 + b"e", "millions of lists"),
+        (b")" + b"\x85" * 5_000_000, "millions of lists"),
+        (b"N" * 17_000_000, "at most 17 MB"),
+        (
+            # One list of 1,000 numbers of which 2,000 sets are made.
+            b"](" + b"K\1" * 1000 + b"eq\0" + b"cbuiltins\nset\nq\1" + b"h\1h\0\x85R" * 2000,
+            "sets of more than",
+        ),
+    ],
+)
+def test_what_a_pth_file_makes_of_a_few_bytes_is_bounded(tmp_path, pickled, says):
+    import pickle
+
+    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02" + pickled + b".")
+    with pytest.raises((ValueError, pickle.UnpicklingError), match=says):
+        check_pth(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize("spoil", ["packed", "moved", "twice", "empty"])
@@ -161,8 +193,48 @@ def test_one_image_by_many_names_is_out_of_proportion(tmp_path, recording, how, 
             (tmp_path / "plain" / f"{k}.png").write_bytes(png(100, 100))
         else:
             how(tmp_path / "plain" / "0.png", tmp_path / "plain" / f"{k}.png")
-    with pytest.raises(FileError, match=r"out of proportion; save them"):
+    with pytest.raises(FileError, match=r"out of proportion; read fewer"):
         load_folder(tmp_path / "plain")
+
+
+def test_masks_that_are_let_go_do_not_count(tmp_path, monkeypatch):
+    """Ten masks of an image become one label image; what is decoded for it has a bound too."""
+    for name in ("rgb", "mask_visib"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "rgb" / "000000.png").write_bytes(png(200, 100))
+    for k in range(10):
+        (tmp_path / "mask_visib" / f"000000_{k:06d}.png").write_bytes(png(200, 100))
+    camera = {"cam_K": [200, 0, 100, 0, 200, 50, 0, 0, 1]}
+    (tmp_path / "scene_camera.json").write_text(json.dumps({"0": camera}))
+    kinds = [{"obj_id": k, "cam_t_m2c": [0, 0, 100]} for k in range(10)]
+    (tmp_path / "scene_gt.json").write_text(json.dumps({"0": kinds}))
+
+    def load() -> Recording:
+        with proportion.one_recording(ratio=0):
+            return load_folder(tmp_path)
+
+    monkeypatch.setattr(proportion, "_ANYWAY", 200 * 100 * (3 + 2))
+    assert len(load().views) == 1
+    monkeypatch.setattr(proportion, "_ANYWAY", 200 * 100 * (3 + 2) - 1)
+    with pytest.raises(FileError, match=r"kept.*set the environment variable WILDSEG3D_IMAGES_MB"):
+        load()
+    monkeypatch.setenv(proportion.ALLOWED, "1")
+    assert len(load().views) == 1
+    monkeypatch.delenv(proportion.ALLOWED)
+    monkeypatch.setattr(proportion, "_ANYWAY", 200 * 100 * (3 + 2))
+    monkeypatch.setattr(proportion, "_TIMES", 1)
+    monkeypatch.setattr(proportion, "_DEFLATED", 0)
+    with pytest.raises(FileError, match="decoded.*out of proportion"):
+        load()
+
+
+def test_bytes_of_a_png_that_are_no_pixels_allow_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(proportion, "_ANYWAY", 10_000)
+    data, kind = png(200, 200), b"prVt" + bytes(100_000)
+    chunk = struct.pack(">I", 100_000) + kind + struct.pack(">I", zlib.crc32(kind))
+    (tmp_path / "0.png").write_bytes(data[:33] + chunk + data[33:])
+    with pytest.raises(FileError, match="out of proportion"):
+        load_folder(tmp_path)
 
 
 def test_depth_that_is_a_hole_counts_what_the_disk_has(tmp_path, recording, monkeypatch):

@@ -182,13 +182,24 @@ def test_depth_from_compressed_scale():
         np.testing.assert_allclose(found, pixels * 0.00025, rtol=1e-6)
 
 
+def test_compressed_is_png_or_jpeg():
+    tiff = cv2.imencode(".tiff", np.zeros((4, 4), np.uint16))[1].tobytes()
+    with pytest.raises(InputError, match="it is TIFF; expected PNG or JPEG"):
+        rgb_from_compressed(CompressedImage(format="tiff", data=array.array("B", tiff)), WHO)
+    depth = array.array("B", bytes(12) + tiff)
+    with pytest.raises(InputError, match="it is TIFF; expected PNG"):
+        depth_from_compressed(
+            CompressedImage(format="16UC1; compressedDepth png", data=depth), WHO
+        )
+
+
 def test_compressed_image_bomb():
     """A PNG of 30,000 x 30,000 pixels is refused before it is decoded."""
     head = b"\x89PNG\r\n\x1a\n" + struct.pack(
         ">I4sIIBBBBB", 13, b"IHDR", 30000, 30000, 8, 2, 0, 0, 0
     )
     bomb = CompressedImage(format="png", data=array.array("B", head + bytes(100)))
-    with pytest.raises(InputError, match="30000x30000 pixels.*at most 89 megapixels"):
+    with pytest.raises(InputError, match="30000x30000 pixels.*at most 85 megapixels"):
         rgb_from_compressed(bomb, WHO)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from wildseg3d_ros.core.errors import shortened
+from wildseg3d_ros.core.files.reading import shown
 from wildseg3d_ros.core.types import Alignment, CameraVerdict, ObjectCloud
 from wildseg3d_ros.evaluation import Evaluation, peak_memory_mb
 from wildseg3d_ros.io.formats.choosing import NERFSTUDIO
@@ -110,6 +111,7 @@ def print_cameras(cameras: Sequence[CameraVerdict]) -> None:
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
     """Rows, the first one the head; columns of nothing but "-" are left out."""
+    rows = [[shown(cell) for cell in row] for row in rows]  # names may hold new lines
     columns = [c for c in zip(*rows, strict=True) if set(c[1:]) != {"-"}]
     widths = [max(map(len, column)) for column in columns]
     for row in zip(*columns, strict=True):
@@ -185,13 +187,13 @@ def certainty(cloud: ObjectCloud) -> str:
 def print_scores(scores: Evaluation, built_here: bool = True) -> None:
     """A table with one line per object and their means; and the memory where this process built
     the scene."""
-    width = max([len(score.name) for score in scores.objects] + [6])
+    width = max([len(shown(score.name)) for score in scores.objects] + [6])
     columns = "IoU    acc    IoU where depth  points    ms    clicked"
     print(f"{'object':{width}}  {columns}")
     for score in scores.objects:
         u, v = score.pixel
         print(
-            f"{score.name:{width}}  {_share(score.iou)}  {_share(score.accuracy)}  "
+            f"{shown(score.name):{width}}  {_share(score.iou)}  {_share(score.accuracy)}  "
             f"{_share(score.iou_at_depth)}            {score.points:6d}  {score.milliseconds:5.2f}"
             f"  {u},{v}"
         )

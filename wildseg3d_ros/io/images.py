@@ -28,6 +28,8 @@ _OF_DEPTH = re.compile(r"(?i)(^|[\W_])depth($|[\W_\d])")
 """What drivers write into the names of pictures of depth, which may be of 8 bits."""
 _AT_ONCE = 1 << 20
 """Pixels of depth that are brought to metres at once: they become doubles in between."""
+_ROWS = 256
+"""Of an image whose colours are brought into order at once."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -55,11 +57,12 @@ class ImageFile:
         except ValueError as error:
             raise FileError(f"cannot read image '{path}': {error}", ErrorCode.BAD_IMAGE) from None
 
-    def pixels(self, flags: int) -> NDArray:
-        """As OpenCV decodes them; raises FileError where it cannot."""
+    def pixels(self, flags: int, keeps: int = 3) -> NDArray:
+        """As OpenCV decodes them, ``keeps`` bytes of each to stay in memory; raises FileError
+        where it cannot."""
         try:
             return decode_image(
-                self.data, f"cannot read image '{shown(self.path)}'", flags, self.inode
+                self.data, f"cannot read image '{shown(self.path)}'", flags, keeps, self.inode
             )
         except InputError as error:
             raise FileError(str(error), ErrorCode.BAD_IMAGE) from error
@@ -67,7 +70,11 @@ class ImageFile:
     def color(self, upright: bool) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB, as stored or rotated as EXIF says; raises FileError."""
         flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        return np.asarray(cv2.cvtColor(self.pixels(flags), cv2.COLOR_BGR2RGB), np.uint8)
+        image = np.asarray(self.pixels(flags, keeps=3), np.uint8)
+        for at in range(0, len(image), _ROWS):  # in place: no second image in memory
+            part = image[at : at + _ROWS]
+            part[:] = cv2.cvtColor(part, cv2.COLOR_BGR2RGB)
+        return image
 
 
 def read_color(path: Path, upright: bool) -> NDArray[np.uint8]:
@@ -92,7 +99,7 @@ def read_depth(path: Path, unit: float) -> NDArray[np.float32]:
     if path.suffix == ".npy":
         depth = read_npy(path, "depth", ErrorCode.BAD_DEPTH)
     else:
-        depth = ImageFile.read(path).pixels(cv2.IMREAD_UNCHANGED)
+        depth = ImageFile.read(path).pixels(cv2.IMREAD_UNCHANGED, keeps=4)
     if depth.ndim == 3 and depth.shape[2] == 1:
         depth = depth[..., 0]
     # 8 bits are a picture of depth, to be looked at.
@@ -122,13 +129,17 @@ def read_depth(path: Path, unit: float) -> NDArray[np.float32]:
         return (steps * np.float64(unit)).astype(np.float32)[depth]
 
 
-def read_labels(path: Path) -> NDArray:
+def read_labels(path: Path, keeps: int = 2) -> NDArray:
     """(H, W) uint8 or uint16 labels.
+
+    Args:
+        path: the file.
+        keeps: bytes of a pixel that stay in memory once the labels were looked at.
 
     Raises:
         FileError: missing or unreadable. InputError: not one channel of integers.
     """
-    labels = ImageFile.read(path).pixels(cv2.IMREAD_UNCHANGED)
+    labels = ImageFile.read(path).pixels(cv2.IMREAD_UNCHANGED, keeps)
     if labels.ndim != 2 or labels.dtype not in (np.uint8, np.uint16):
         raise InputError(
             f"object mask '{path}' must be one channel of 8- or 16-bit labels (not colours, not a "

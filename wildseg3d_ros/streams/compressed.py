@@ -15,6 +15,7 @@ from wildseg3d_ros.streams.images import bayer_code, metres
 from wildseg3d_ros.streams.messages import CompressedMessage
 from wildseg3d_ros.streams.rvl import decode_rvl
 
+_KINDS = ("PNG", "JPEG")
 _DEPTH_HEAD = struct.Struct("<iff")
 """Before the picture: kind of compression, and the two numbers of the inverse quantisation."""
 _RVL_HEAD = struct.Struct("<II")
@@ -37,7 +38,7 @@ def rgb_from_compressed(message: CompressedMessage, who: str) -> NDArray[np.uint
     mosaic = bayer_code(message.format.partition(";")[0].strip())
     flags = cv2.IMREAD_COLOR if mosaic is None else cv2.IMREAD_UNCHANGED
     try:
-        decoded = decode_image(memoryview(message.data), who, flags)
+        decoded = decode_image(memoryview(message.data), who, flags, kinds=_KINDS)
     except InputError as error:
         raise InputError(
             f"{who}: compressed image of format '{shown(message.format)}' "
@@ -94,7 +95,7 @@ def depth_from_compressed(
 
 
 def _png(data: memoryview, who: str) -> NDArray[np.uint16]:
-    pixels = decode_image(data, who, cv2.IMREAD_UNCHANGED)
+    pixels = decode_image(data, who, cv2.IMREAD_UNCHANGED, keeps=4, kinds=_KINDS[:1])
     if pixels.dtype != np.uint16 or pixels.ndim != 2:
         raise ValueError(f"a picture of shape {pixels.shape} and type {pixels.dtype}")
     return pixels

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, FileError
 from wildseg3d_ros.core.files.proportion import take
-from wildseg3d_ros.core.files.reading import MIB, opened
+from wildseg3d_ros.core.files.reading import MIB, bytes_on_disk, opened
 
 LARGEST_NPY = 256 * MIB
 LARGEST_NPZ = 1 << 36
@@ -61,9 +61,8 @@ def read_npy(path: Path, what: str, code: ErrorCode = ErrorCode.BAD_FILE) -> NDA
     with opened(path, what, LARGEST_NPY, code) as file:
         try:
             found = os.fstat(file.fileno())
-            # A hole in a file takes no bytes of it.
-            held = min(found.st_size, found.st_blocks * 512 or found.st_size)
-            take(found.st_size, held, (found.st_dev, found.st_ino))
+            inode = found.st_dev, found.st_ino
+            take(found.st_size, found.st_size, bytes_on_disk(found), inode)
             return array_from(file, found.st_size)
         except UNREADABLE as error:
             raise FileError(f"cannot read {what} '{path}': {_said(error)}", code) from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -29,6 +29,10 @@ _CHUNK, _CHECKSUM = struct.Struct(">I4s").unpack_from, struct.Struct(">I").unpac
 """Of a PNG, which has a chunk for each 8 kB."""
 _SCANS = 100
 """Of a JPEG, each of which the decoder runs through all pixels; encoders make about ten."""
+_TAGS = (256, 257, 258, 274, 277)
+"""Of a TIFF: width, height, bits of each sample, orientation, samples of a pixel."""
+_WHOLE = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}
+"""What whole numbers of a TIFF are stored as, by the kind of a tag."""
 _OTHERS = {
     "HEIC or AVIF, as phones write it": tuple(
         (4, b"ftyp" + brand) for brand in (b"hei", b"hev", b"mif1", b"msf1", b"avif", b"avis")
@@ -101,7 +105,12 @@ def image_head(data: bytes | memoryview) -> ImageHead:
 
 
 def decode_image(
-    data: bytes | memoryview, who: str, flags: int, file: tuple[int, int] | None = None
+    data: bytes | memoryview,
+    who: str,
+    flags: int,
+    keeps: int = 3,
+    file: tuple[int, int] | None = None,
+    kinds: Collection[str] = (),
 ) -> NDArray:
     """The pixels that OpenCV makes of image data.
 
@@ -109,7 +118,9 @@ def decode_image(
         data: of a format that :func:`image_head` reads.
         who: what the image is, for error text.
         flags: of ``cv2.imdecode``.
+        keeps: bytes of a pixel that stay in memory once the image was looked at.
         file: device and inode of the file that the data are from.
+        kinds: formats that are read; empty: all.
 
     Raises:
         InputError: no such image, larger than any camera's, or damaged (BAD_IMAGE).
@@ -122,9 +133,11 @@ def decode_image(
                 f"its header says {head.width}x{head.height} pixels of {head.bits} bits; at most "
                 f"{MOST_PIXELS / 1e6:.0f} megapixels of 24 bits are read"
             )
-        take(size, len(data), file)
-        if head.kind == "PNG":
-            _check_chunks(memoryview(data))
+        if kinds and head.kind not in kinds:
+            raise ValueError(f"it is {head.kind}; expected {' or '.join(kinds)}")
+        pixels = head.width * head.height
+        held = _check_chunks(memoryview(data)) if head.kind == "PNG" else len(data)
+        take(pixels * head.bits // 8, pixels * keeps, held, file)
         with _quiet():
             image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except (ValueError, cv2.error) as error:
@@ -145,10 +158,10 @@ def _quiet() -> Iterator[None]:
         cv2.setLogLevel(before)
 
 
-def _check_chunks(data: memoryview) -> None:
-    """Raises ValueError where a PNG ends early or differs from its checksums, of which OpenCV
-    would make an image with what is left."""
-    at, kind, size = 8, b"", len(data)
+def _check_chunks(data: memoryview) -> int:
+    """Bytes of a PNG that are pixels. Raises ValueError where it ends early or differs from its
+    checksums, of which OpenCV would make an image with what is left."""
+    at, kind, size, held = 8, b"", len(data), 0
     while kind != b"IEND":
         if at + 12 > size:
             raise ValueError("it is truncated")
@@ -158,7 +171,9 @@ def _check_chunks(data: memoryview) -> None:
             raise ValueError("it is truncated")
         if zlib.crc32(data[at + 4 : end]) != _CHECKSUM(data, end)[0]:
             raise ValueError("it is damaged: its checksums do not hold")
+        held += length if kind == b"IDAT" else 0
         at = end + 4
+    return held
 
 
 def _jpeg(data: bytes | memoryview) -> ImageHead:
@@ -190,26 +205,32 @@ def _orientation(exif: memoryview) -> int:
 
 def _tiff(data: bytes | memoryview) -> ImageHead:
     tags = _tags(memoryview(data))
-    samples = tags.get(277, (1,))[0]
+    samples = max(tags.get(277, (1,))[0], len(tags.get(258, ())))
     bits = max(tags.get(258, (1,)))
     return ImageHead("TIFF", tags[256][0], tags[257][0], samples * max(bits, 8))
 
 
 def _tags(data: memoryview) -> dict[int, tuple[int, ...]]:
-    """The whole numbers of a TIFF's first directory, by tag."""
+    """The numbers of a TIFF's first directory that say what its pixels take, by tag.
+
+    Raises:
+        ValueError, struct.error: damaged, or one is twice there or no whole number, of which
+            decoders make what they like.
+    """
     order = "<" if bytes(data[:2]) == b"II" else ">"
     (at,) = struct.unpack_from(f"{order}I", data, 4)
     (count,) = struct.unpack_from(f"{order}H", data, at)
     tags = {}
     for entry in range(at + 2, at + 2 + 12 * count, 12):
         tag, kind, number = struct.unpack_from(f"{order}HHI", data, entry)
-        if kind not in (3, 4) or not 0 < number <= 16:
+        if tag not in _TAGS:
             continue
-        letter, size = ("H", 2) if kind == 3 else ("I", 4)
-        place = entry + 8
-        if number * size > 4:
+        if kind not in _WHOLE or not 0 < number <= 16 or tag in tags:
+            raise ValueError
+        values, place = struct.Struct(f"{order}{number}{_WHOLE[kind]}"), entry + 8
+        if values.size > 4:
             (place,) = struct.unpack_from(f"{order}I", data, place)
-        tags[tag] = struct.unpack_from(f"{order}{number}{letter}", data, place)
+        tags[tag] = values.unpack_from(data, place)
     if not {256, 257} <= tags.keys() and 274 not in tags:
         raise ValueError
     return tags

@@ -6,21 +6,29 @@ recording may name it a thousand times.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from wildseg3d_ros.core.files.reading import MIB
-
-_ANYWAY = 256 * MIB
-"""Bytes of decoded images whatever their files have: one of the largest."""
+_ANYWAY = 600_000_000
+"""Bytes of images kept in memory whatever their files have: with one that is decoded, and all that
+is imported, less than a gigabyte."""
 _RATIO = 100
-"""Bytes beside, for each of the files: photographs have 10 to 30, simulated images about 50."""
+"""Bytes beside, for each of the files: photographs have 10 to 30, simulated images about 50, drawn
+ones of few colours 400."""
+_TIMES, _DEFLATED = 5, 1040
+"""As much may be decoded: times what may be kept anyway, and bytes for each byte of the files. It
+takes time alone, and Deflate packs by at most 1032."""
+ALLOWED = "WILDSEG3D_IMAGES_MB"
+"""Environment variable with what may be kept anyway, for recordings that are trusted."""
 
 
 class _Taken:
     def __init__(self, ratio: int) -> None:
-        self.ratio, self.bytes, self.held = ratio, 0, 0
+        given = os.environ.get(ALLOWED, "")
+        self.anyway = int(given) * 1_000_000 if given.isdecimal() else _ANYWAY
+        self.ratio, self.kept, self.decoded, self.held = ratio, 0, 0, 0
         self.files: set[tuple[int, int]] = set()
 
 
@@ -38,11 +46,12 @@ def one_recording(ratio: int = _RATIO) -> Iterator[None]:
         _recording.reset(token)
 
 
-def take(size: int, held: int, file: tuple[int, int] | None = None) -> None:
+def take(decoded: int, kept: int, held: int, file: tuple[int, int] | None = None) -> None:
     """Notes an image that is to be decoded, if it is one of a recording.
 
     Args:
-        size: bytes that it becomes.
+        decoded: bytes that it becomes.
+        kept: bytes that stay in memory of it, with the recording.
         held: bytes that it is made of.
         file: device and inode that these are in; they count once.
 
@@ -52,14 +61,20 @@ def take(size: int, held: int, file: tuple[int, int] | None = None) -> None:
     taken = _recording.get()
     if taken is None:
         return
-    if file is None or file not in taken.files:
-        taken.held += held
+    known = held + taken.held if file not in taken.files else taken.held
+    for size, what, most in (
+        (taken.kept + kept, "kept", taken.anyway + taken.ratio * known),
+        (taken.decoded + decoded, "decoded", _TIMES * taken.anyway + _DEFLATED * known),
+    ):
+        if size > most:
+            raise ValueError(
+                f"with it, the images of this recording have {size / 1e6:.0f} MB, {what}, in "
+                f"{known / 1e6:.3g} MB of files (one that is named twice counts once), which "
+                "is out of proportion; read fewer (max_views), or, where they are trusted, set "
+                f"the environment variable {ALLOWED} to the megabytes that they may have (now "
+                f"{taken.anyway / 1e6:.0f})"
+            )
+    # What is refused allows nothing to those that follow.
+    taken.held, taken.kept, taken.decoded = known, taken.kept + kept, taken.decoded + decoded
     if file is not None:
         taken.files.add(file)
-    if taken.bytes + size > _ANYWAY + taken.ratio * taken.held:
-        raise ValueError(
-            f"with it, the images of this recording have {(taken.bytes + size) / 1e6:.0f} MB in "
-            f"{taken.held / 1e6:.3g} MB of files (one that is named twice counts once), which is "
-            "out of proportion; save them as JPEG or at a smaller size, or read fewer (max_views)"
-        )
-    taken.bytes += size

@@ -61,6 +61,11 @@ def opened(
             raise _unreadable(path, what, error, code) from error
 
 
+def bytes_on_disk(found: os.stat_result) -> int:
+    """Bytes that a file takes: a hole in it takes none, whatever its size says."""
+    return min(found.st_size, found.st_blocks * 512 or found.st_size)
+
+
 def _unreadable(path: object, what: str, error: Exception, code: ErrorCode) -> FileError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else error
     return FileError(f"cannot read {what} '{shown(path)}': {reason}", code)

@@ -19,8 +19,20 @@ from wildseg3d_ros.core.files.reading import MIB, opened
 _LARGEST = 1 << 40
 _LARGEST_HEADER = 8 * MIB
 """Bytes of the header of a .safetensors file: published ones have 0.2 MB."""
-_LARGEST_PICKLE = 4 * MIB
-"""Bytes that say which tensors a .pth file has: published ones have 0.3 MB."""
+_LARGEST_PICKLE = 16 * MIB
+"""Bytes that say which tensors a .pth file has: published ones have 0.3 MB, and the history of a
+training has nine for each number."""
+_MOST_MADE = 2 * MIB
+"""Bytes of it that make a list, tuple or dictionary, each of which takes sixty in memory."""
+_MAKES = b"}])(\x85"
+_MOST_OF_SETS, _LONGEST_KEY = 1_000_000, 8
+"""Values in all sets; values of a tuple that is a key."""
+_OF_KEYS = {
+    (module, name)
+    for name in ("set", "frozenset", "Counter", "OrderedDict")
+    for module in ("builtins", "__builtin__", "collections")
+}
+"""Types that are given values to hash, as many as they like."""
 _MOST_GIVEN = 100
 """Values in a list that a type of a .pth file is given; tensors have six."""
 _SHORT, _LONG = struct.Struct("<I").unpack_from, struct.Struct("<Q").unpack_from
@@ -62,6 +74,8 @@ def check_pth(path: Path) -> None:
             _Rehearsal(io.BytesIO(data)).load()
         except pickle.UnpicklingError:
             raise
+        except KeyError as error:
+            raise pickle.UnpicklingError("it has what torch.save does not write") from error
         # The stack may be empty, or hold what it should not.
         except Exception as error:
             raise pickle.UnpicklingError(str(error)[:200]) from error
@@ -95,8 +109,14 @@ def _says_tensors(member: zipfile.ZipInfo) -> bool:
 
 def _read_pickle(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     if member.file_size > _LARGEST_PICKLE:
-        raise ValueError(f"'{member.filename}' has {member.file_size / 1e6:.1f} MB")
-    return archive.read(member)
+        raise ValueError(
+            f"'{member.filename}' has {member.file_size / 1e6:.1f} MB, and at most "
+            f"{_LARGEST_PICKLE / 1e6:.0f} MB are read; save the tensors alone"
+        )
+    data = archive.read(member)
+    if sum(data.count(code) for code in _MAKES) > _MOST_MADE:
+        raise ValueError(f"'{member.filename}' has millions of lists, tuples or dictionaries")
+    return data
 
 
 _OfPython: Any = vars(pickle)["_Unpickler"]
@@ -118,12 +138,42 @@ class _Stand:
             _check_plain(state)
 
 
-class _Rehearsal(_OfPython):
-    """Goes through what is pickled with lists for tuples, none of which can be a key: to hash or
-    to print a tuple that holds another one twice, and so on, takes for ever."""
+class _Tuple(list):
+    """Stands for a tuple, and is a key if it holds a few plain values: to hash or to print one
+    that holds another one twice, and so on, takes for ever."""
 
-    def find_class(self, _: str, __: str) -> _Stand:
+    __slots__ = ()
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        if len(self) > _LONGEST_KEY or any(isinstance(each, _Tuple) for each in self):
+            raise pickle.UnpicklingError("it has a tuple as a key that is long or holds tuples")
+        return hash(tuple(self))
+
+
+class _OfKeys(_Stand):
+    """Stands for a type that hashes what it is given."""
+
+    def __init__(self, rehearsal: _Rehearsal) -> None:
+        self._rehearsal = rehearsal
+
+    def __call__(self, *given: Any) -> _Stand:
+        if len(given) != 1 or not isinstance(given[0], (list, dict)):
+            return super().__call__(*given)
+        self._rehearsal.hashed += len(given[0])
+        if self._rehearsal.hashed > _MOST_OF_SETS:
+            raise pickle.UnpicklingError(f"it has sets of more than {_MOST_OF_SETS} values")
+        for each in given[0]:
+            hash(each)
         return _Stand()
+
+
+class _Rehearsal(_OfPython):
+    """Goes through what is pickled, and makes nothing of it but lists and dictionaries."""
+
+    hashed = 0
+
+    def find_class(self, module: str, name: str) -> _Stand:
+        return _OfKeys(self) if (module, name) in _OF_KEYS else _Stand()
 
     def persistent_load(self, given: Any) -> _Stand:
         return _Stand()(*given)
@@ -138,14 +188,14 @@ class _Rehearsal(_OfPython):
         self._of_last(3)
 
     def _of_last(self, count: int) -> None:
-        self.stack[len(self.stack) - count :] = [self.stack[len(self.stack) - count :]]
+        self.stack[len(self.stack) - count :] = [_Tuple(self.stack[len(self.stack) - count :])]
 
     def _of_marked(self) -> None:
         items = self.pop_mark()
-        self.append(items)
+        self.append(_Tuple(items))
 
     def _empty(self) -> None:
-        self.append([])
+        self.append(_Tuple())
 
     dispatch = {  # noqa: RUF012
         **{

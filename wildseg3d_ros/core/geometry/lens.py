@@ -14,6 +14,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.core.errors import ErrorCode, InputError
+
+_LARGEST = 1e9
+"""Of what intrinsics and coefficients hold; computations with more overflow."""
 _Maps = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
@@ -37,6 +41,16 @@ class Lens:
     size: tuple[int, int]
     coefficients: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     fisheye: bool = False
+
+    def __post_init__(self) -> None:
+        for what, numbers in (("intrinsics", self.K), ("distortion", self.coefficients)):
+            # Also what is not a number is not below.
+            if numbers is not None and not (np.abs(numbers) < _LARGEST).all():
+                raise InputError(
+                    f"a camera's {what} must be numbers below {_LARGEST:.0e}, got "
+                    f"{np.asarray(numbers).tolist()}; calibrate it, or leave its calibration out",
+                    ErrorCode.BAD_CALIBRATION,
+                )
 
     @property
     def distorted(self) -> bool:

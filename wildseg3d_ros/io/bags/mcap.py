@@ -17,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from wildseg3d_ros.core.files.reading import MIB
+from wildseg3d_ros.core.files.reading import MIB, bytes_on_disk
 from wildseg3d_ros.io.bags.storage import (
     LARGEST_MESSAGE,
     Channel,
+    TooLarge,
     check_encoding,
     check_topics,
-    largest_unpacked,
+    check_unpacked,
     most_messages,
     name_of,
     unpacked,
@@ -87,7 +88,8 @@ class Mcap:
     """
 
     def __init__(self, path: Path) -> None:
-        self._size = path.stat().st_size
+        found = path.stat()
+        self._size, self._on_disk = found.st_size, bytes_on_disk(found)
         self._schemas: dict[int, str] = {}
         self._found: dict[int, Channel] = {}
         self._chunks: list[_Chunk] = []
@@ -158,7 +160,9 @@ class Mcap:
         if self._end - summary > _LARGEST_INDEX:
             raise ValueError(f"its index has {(self._end - summary) / 1e6:.0f} MB")
         self._file.seek(summary)
+        count_record = self._counter()
         for code, data in _records(memoryview(self._file.read(self._end - summary))):
+            count_record()
             if code == _INDEX:
                 self._chunks.append(_chunk_of(_Fields(data)))
             elif code == _STATISTICS:
@@ -202,30 +206,30 @@ class Mcap:
             if chunk.at < ends or chunk.at < self._start:
                 raise ValueError("its index names chunks that share bytes")
             ends = chunk.at + chunk.length
-        self._check_unpacked(sum(chunk.unpacked for chunk in self._chunks))
+        check_unpacked(sum(chunk.unpacked for chunk in self._chunks), self._on_disk)
         steps = [(chunk.start_ns, chunk.unpacked) for chunk in self._chunks]
         steps += [(chunk.end_ns + 1, -chunk.unpacked) for chunk in self._chunks]
         together = 0
         for _, step in sorted(steps):
             together += step
             if together > _AT_ONCE:
-                raise ValueError(f"chunks of one time unpack to {together / 1e6:.0f} MB")
-
-    def _check_unpacked(self, claimed: int) -> None:
-        if claimed > largest_unpacked(self._size):
-            raise ValueError(f"its chunks say that they unpack to {claimed / 1e6:.0f} MB")
+                raise TooLarge(
+                    f"chunks of one time unpack to {together / 1e6:.0f} MB, and at most "
+                    f"{_AT_ONCE / 1e6:.0f} MB are unpacked at once; record with smaller chunks"
+                )
 
     # ---- messages ----------------------------------------------------------------------------
 
     def _counter(self) -> Callable[[], None]:
-        """To be called for each message: ends what says far more than it has bytes."""
-        left = most_messages(self._size)
+        """To be called for each record, of whatever kind: ends what says far more than it has
+        bytes."""
+        left = most = most_messages(self._on_disk)
 
         def count() -> None:
             nonlocal left
             left -= 1
             if left < 0:
-                raise ValueError(f"it holds more than {most_messages(self._size)} messages")
+                raise TooLarge(f"it holds more than {most} messages and other records")
 
         return count
 
@@ -261,8 +265,8 @@ class Mcap:
         at = 0
         for code, record in _records(data):
             at += _RECORD.size
+            count()
             if code == _MESSAGE:
-                count()
                 number, _, stamp_ns, _ = _STAMPED.unpack_from(record)
                 if number in chosen:
                     stamps.append(stamp_ns)
@@ -303,12 +307,12 @@ class Mcap:
             at += _RECORD.size + length
             if at > self._end:
                 raise ValueError("a record ends beyond its file")
+            count()
             if code == _MESSAGE:
-                count()
                 yield from self._of_file(length, chosen)
             elif code == _CHUNK:
                 claimed += self._claim()
-                self._check_unpacked(claimed)
+                check_unpacked(claimed, self._on_disk)
                 yield from self._of_scanned(self._unpacked_chunk(length), chosen, count)
             elif code in (_SCHEMA, _CHANNEL):
                 if length > _LARGEST_RECORD:
@@ -339,8 +343,8 @@ class Mcap:
         self, data: bytes, chosen: frozenset[int] | None, count: Callable[[], None]
     ) -> Iterator[tuple[int, int, bytes]]:
         for code, record in _records(memoryview(data)):
+            count()
             if code == _MESSAGE:
-                count()
                 number, _, stamp_ns, _ = _STAMPED.unpack_from(record)
                 if chosen is None or number in chosen:
                     yield number, stamp_ns, b"" if chosen is None else bytes(record[22:])

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from wildseg3d_ros.core.errors import FileError, WildSeg3DError
-from wildseg3d_ros.core.files.reading import MIB, is_folder, is_regular, opened, shown
+from wildseg3d_ros.core.files.reading import (
+    MIB,
+    bytes_on_disk,
+    is_folder,
+    is_regular,
+    opened,
+    shown,
+)
 from wildseg3d_ros.io.bags.mcap import Mcap
 from wildseg3d_ros.io.bags.metadata import METADATA, bag_files
 from wildseg3d_ros.io.bags.sqlite import Sqlite
@@ -19,7 +26,9 @@ from wildseg3d_ros.io.bags.storage import (
     LARGEST_MESSAGE,
     Channel,
     Storage,
+    TooLarge,
     check_topics,
+    check_unpacked,
     most_messages,
     unpack_file,
     unpacked,
@@ -119,7 +128,7 @@ class Bag:
 
     def _found(self, topics: Mapping[str, Any]) -> Iterator[tuple[Channel, int, bytes]]:
         """The messages as they were written, each of a size that its kind may have."""
-        left = most_messages(self._size)
+        left, size = most_messages(self._size), 0
         for storage in self._storages:
             chosen = {each.number: each for each in storage.channels if each.topic in topics}
             for number, stamp_ns, data in storage.messages(chosen) if chosen else ():
@@ -129,9 +138,11 @@ class Bag:
                     data = unpacked(data, "zstd", most)
                 left -= 1
                 if left < 0:
-                    raise ValueError(f"it holds more than {most_messages(self._size)} messages")
+                    raise TooLarge(f"it holds more than {most_messages(self._size)} messages")
+                size += len(data)
+                check_unpacked(size, self._size)
                 if len(data) > most:
-                    raise ValueError(f"{channel.topic} has a message of {len(data) / 1e6:.0f} MB")
+                    raise TooLarge(f"{channel.topic} has a message of {len(data) / 1e6:.0f} MB")
                 yield channel, stamp_ns, data
 
 
@@ -170,7 +181,7 @@ def _opened(path: Path, types: Any, stack: ExitStack) -> Bag:
         storage = _STORAGES[bag.storage](file)
         stack.callback(storage.close)
         storages.append(storage)
-    size = sum(file.stat().st_size for file in bag.files)
+    size = sum(bytes_on_disk(file.stat()) for file in bag.files)
     return Bag(path, storages, types, bag.compression == "message", size)
 
 
@@ -188,7 +199,9 @@ def _topics(storages: Sequence[Storage]) -> dict[str, Topic]:
 
 def damaged(path: Path, error: Exception) -> FileError:
     """The error for a bag that cannot be read on."""
-    said = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+    said = (str(error).splitlines() or [""])[0][:300] or type(error).__name__
+    if isinstance(error, TooLarge):
+        return FileError(f"bag '{shown(path)}' is larger than what is read: {said}")
     return FileError(
         f"bag '{shown(path)}' is truncated, damaged or no bag: {said.rstrip('.')}; {_WAY_OUT}"
     )

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from wildseg3d_ros.core.files.reading import bytes_on_disk
 from wildseg3d_ros.io.bags.storage import (
     LARGEST_MESSAGE,
     MOST_TOPICS,
@@ -39,7 +40,9 @@ class Sqlite:
     def __init__(self, path: Path) -> None:
         uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
         self._database = sqlite3.connect(uri, uri=True, check_same_thread=False)
-        self._size, self._steps = path.stat().st_size, 0
+        found = path.stat()
+        self._size, self._steps = found.st_size, 0
+        self._most_steps = _STEPS * most_messages(bytes_on_disk(found))
         try:
             self._database.set_progress_handler(self._goes_on_for_ever, _BETWEEN)
             self._database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_TEXT)
@@ -72,7 +75,7 @@ class Sqlite:
     def _goes_on_for_ever(self) -> bool:
         """Whether a query takes more steps than a file of this size can need; it is ended."""
         self._steps += _BETWEEN
-        return self._steps > _STEPS * most_messages(self._size)
+        return self._steps > self._most_steps
 
     def _end(self, which: str) -> int | None:
         return self._rows(f"SELECT {which}(timestamp) FROM messages").fetchone()[0]

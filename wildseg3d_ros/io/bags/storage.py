@@ -8,16 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from wildseg3d_ros.core.files.reading import MIB
+from wildseg3d_ros.core.files.reading import MIB, bytes_on_disk
 
 LARGEST_MESSAGE = 256 * MIB
 """Bytes of a chunk or message: as of an image."""
 MOST_TOPICS = 2000
 UNPACKED_RATIO = 256
-"""Bytes that a byte of a bag may stand for, beside ``_ANYWAY``; simulated images have about 50."""
-_ANYWAY = 64 * MIB
+"""Bytes of images for each of a bag; simulated ones have about 50."""
+_CHUNKS_RATIO, _CHUNKS_ANYWAY = 2048, 4096 * MIB
+"""Bytes that a file's chunks may unpack to, one after the other, which takes time alone: for each
+of its bytes, and anyway. Drawn images of few colours have 1200."""
+_FILE_RATIO, _FILE_ANYWAY = 256, 1024 * MIB
+"""Likewise for a file that is packed as a whole, and unpacked to the disk."""
 _MESSAGES = 100_000
-"""Messages of a bag, beside one for each four of its bytes; clocks, packed, take eight."""
+"""Records of a bag, beside one for each four of its bytes; clocks, packed, take eight."""
 _LONGEST_NAME = 1000
 
 
@@ -63,13 +67,22 @@ class Storage(Protocol):
         ...
 
 
-def largest_unpacked(size: int) -> int:
-    """Bytes that a file of some bytes may unpack to."""
-    return _ANYWAY + UNPACKED_RATIO * size
+class TooLarge(ValueError):
+    """A bag that says more than is read of any, and need not be damaged for that."""
+
+
+def check_unpacked(claimed: int, size: int) -> None:
+    """Raises TooLarge where what is in some bytes on the disk unpacks to more than is read."""
+    most = _CHUNKS_ANYWAY + _CHUNKS_RATIO * size
+    if claimed > most:
+        raise TooLarge(
+            f"its chunks or messages unpack to {claimed / 1e6:.0f} MB, and of {size / 1e6:.3g} MB "
+            f"at most {most / 1e6:.0f} MB are unpacked; record less, or without compression"
+        )
 
 
 def most_messages(size: int) -> int:
-    """Messages that a file of some bytes may hold."""
+    """Records that a file of some bytes on the disk may hold."""
     return _MESSAGES + size // 4
 
 
@@ -117,7 +130,10 @@ def unpacked(data: bytes, compression: str, most: int) -> bytes:
         ValueError and others: damaged, cut, or larger.
     """
     if most > LARGEST_MESSAGE:
-        raise ValueError(f"a chunk of {most / 1e6:.0f} MB")
+        raise TooLarge(
+            f"a chunk or message unpacks to {most / 1e6:.0f} MB, and at most "
+            f"{LARGEST_MESSAGE / 1e6:.0f} MB are unpacked at once; record with smaller chunks"
+        )
     if not compression:
         return data
     if compression == "zstd":
@@ -140,12 +156,15 @@ def unpack_file(path: Path, into: Path) -> None:
     """Unpacks a file of zstd.
 
     Raises:
-        ValueError and others: damaged, or out of proportion to its size.
+        ValueError and others: damaged, or out of proportion to its size (TooLarge).
     """
-    most, found = largest_unpacked(path.stat().st_size), 0
+    most, found = _FILE_ANYWAY + _FILE_RATIO * bytes_on_disk(path.stat()), 0
     with zstd().open(path, "rb") as packed, into.open("wb") as out:
         while block := packed.read(MIB):
             found += len(block)
             if found > most:
-                raise ValueError(f"'{path.name}' unpacks to more than {most / 1e6:.0f} MB")
+                raise TooLarge(
+                    f"'{path.name}' unpacks to more than {most / 1e6:.0f} MB; unpack it with "
+                    "`zstd -d`, or record with compressed messages"
+                )
             out.write(block)

@@ -154,7 +154,7 @@ def _mask(folder: Path, number: str, labels: list[int], size: tuple[int, int]) -
     mask = np.zeros(size, np.uint16)
     for place, label in enumerate(labels):
         path = folder / "mask_visib" / f"{number}_{place:06d}.png"
-        visible = read_labels(required(path, _TITLE))
+        visible = read_labels(required(path, _TITLE), keeps=0 if place else mask.itemsize)
         if visible.shape != size:
             raise FileError(
                 f"mask '{path}' is {visible.shape[1]}x{visible.shape[0]}, its image "

@@ -85,9 +85,8 @@ def _open_pth(path: Path) -> Checkpoint:
     except pickle.UnpicklingError as error:
         # What is not data is refused before any of it runs.
         raise FileError(
-            f"'{path}' is damaged or holds more than tensors and plain values"
-            f"{_refused_types(path)}, and is not loaded, because that could run code; use the "
-            ".safetensors file"
+            f"'{path}' is not loaded: {_refused_types(path) or _said(error)}; use the "
+            ".safetensors file, or save the tensors alone"
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError) as error:
         raise weights.damaged(path, error, remedy) from error
@@ -110,7 +109,7 @@ def _open_pth(path: Path) -> Checkpoint:
 def _plain_types() -> list[Any]:
     """What training leaves beside tensors and is plain data: its arguments in a Namespace, as in
     the published file, numbers of NumPy, and paths, which are not opened."""
-    types: list[Any] = [argparse.Namespace, np.dtype]
+    types: list[Any] = [argparse.Namespace, np.dtype, frozenset]
     types += [type(np.dtype(code)) for code in ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4")]
     types += [type(np.dtype(code)) for code in ("u8", "f2", "f4", "f8", "U1")]
     scalar = np.float64(0).__reduce__()[0]
@@ -130,7 +129,12 @@ def _refused_types(path: Path) -> str:
             found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError):
         return ""
-    return f" ({', '.join(sorted(map(shown, found))[:5])})" if found else ""
+    named = ", ".join(sorted(map(shown, found))[:5])
+    return f"it has {named}, which is not among the types that are read" if found else ""
+
+
+def _said(error: Exception) -> str:
+    return f"it is damaged, or {shown((str(error).splitlines() or [''])[0])}"
 
 
 def _refuse_pickles(path: Path) -> None:
