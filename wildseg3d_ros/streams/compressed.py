@@ -15,7 +15,7 @@ from wildseg3d_ros.streams.images import bayer_code, metres
 from wildseg3d_ros.streams.messages import CompressedMessage
 from wildseg3d_ros.streams.rvl import decode_rvl
 
-_KINDS = ("PNG", "JPEG")
+_KINDS = ("PNG", "JPEG", "TIFF")
 _DEPTH_HEAD = struct.Struct("<iff")
 """Before the picture: kind of compression, and the two numbers of the inverse quantisation."""
 _RVL_HEAD = struct.Struct("<II")
@@ -25,7 +25,7 @@ _LARGEST_RVL = 1 << 23
 
 
 def rgb_from_compressed(message: CompressedMessage, who: str) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB of a JPEG or PNG message.
+    """(H, W, 3) uint8 RGB of a JPEG, PNG or TIFF message.
 
     Args:
         message: of the plugin ``compressed``.
@@ -42,7 +42,7 @@ def rgb_from_compressed(message: CompressedMessage, who: str) -> NDArray[np.uint
     except InputError as error:
         raise InputError(
             f"{who}: compressed image of format '{shown(message.format)}' "
-            f"({len(message.data)} bytes) cannot be decoded; expected JPEG or PNG: {error}"
+            f"({len(message.data)} bytes) cannot be decoded; expected JPEG, PNG or TIFF: {error}"
         ) from error
     if mosaic is None or decoded.ndim == 3:
         return np.asarray(cv2.cvtColor(decoded[..., :3], cv2.COLOR_BGR2RGB), np.uint8)
