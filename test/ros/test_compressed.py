@@ -182,10 +182,14 @@ def test_depth_from_compressed_scale():
         np.testing.assert_allclose(found, pixels * 0.00025, rtol=1e-6)
 
 
-def test_compressed_is_png_or_jpeg():
-    tiff = cv2.imencode(".tiff", np.zeros((4, 4), np.uint16))[1].tobytes()
-    with pytest.raises(InputError, match="it is TIFF; expected PNG or JPEG"):
-        rgb_from_compressed(CompressedImage(format="tiff", data=array.array("B", tiff)), WHO)
+def test_compressed_is_of_the_plugins_kinds():
+    """JPEG, PNG and TIFF for colour, PNG for depth."""
+    colors = np.random.default_rng(0).integers(0, 255, (4, 6, 3), dtype=np.uint8)
+    bmp, tiff = (cv2.imencode(end, colors)[1].tobytes() for end in (".bmp", ".tiff"))
+    with pytest.raises(InputError, match="it is BMP; expected PNG"):
+        rgb_from_compressed(CompressedImage(format="bmp", data=array.array("B", bmp)), WHO)
+    sent = CompressedImage(format="bgr8; tiff compressed bgr8", data=array.array("B", tiff))
+    np.testing.assert_array_equal(rgb_from_compressed(sent, WHO), colors[..., ::-1])
     depth = array.array("B", bytes(12) + tiff)
     with pytest.raises(InputError, match="it is TIFF; expected PNG"):
         depth_from_compressed(
