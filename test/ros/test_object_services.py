@@ -114,7 +114,7 @@ def test_save_and_load_scene_bad_paths(live, tmp_path):
         ("/proc/nothing/here.ws3d", "cannot write"),
         (str(tmp_path / "file" / "below"), "cannot write"),
         ("~nobody_of_that_name/x", "cannot save to"),
-        ("/" + "x" * 5000, "cannot"),
+        ("/" + "x" * 4000, "cannot"),
     ]:
         refused(lambda path=path: client.save_scene(path), "BAD_FILE", text)
     for path, text in [
