@@ -15,6 +15,20 @@ _PARALLEL = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
+class PlacedSolid:
+    """A solid that stands for a link of the robot, or a part of one, where it is.
+
+    Attributes:
+        kind, half: as of :class:`LinkSolid`.
+        pose: (4, 4) of its centre, in the frame that was asked for.
+    """
+
+    kind: Literal["box", "cylinder", "sphere"]
+    half: NDArray[np.float64]
+    pose: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
 class LinkSolid:
     """A convex solid that is fixed to a link.
 

@@ -30,6 +30,7 @@ from wildseg3d_ros.io.pictures import jpeg
 from wildseg3d_ros.rig.aligned import check_rig
 from wildseg3d_ros.rig.check_pictures import draw_check
 from wildseg3d_ros.rig.live import PackedPicture
+from wildseg3d_ros.robot.solids import PlacedSolid
 from wildseg3d_ros.scene.camera_pixels import (
     camera_image,
     camera_intrinsics,
@@ -46,7 +47,6 @@ from wildseg3d_ros.viewer.source import (
     CameraCheck,
     CapturesViews,
     LiveImage,
-    RobotLink,
     ShownCamera,
     ShownScene,
     SourceState,
@@ -172,7 +172,7 @@ class FileSource:
             ),
         )
 
-    def robot(self) -> tuple[RobotLink, ...]:
+    def robot(self) -> tuple[PlacedSolid, ...]:
         """None: a file has no robot."""
         return ()
 

@@ -19,19 +19,19 @@ from wildseg3d_ros.core.types import (
     Prompt,
 )
 from wildseg3d_ros.robot.config import RobotConfig
+from wildseg3d_ros.robot.solids import PlacedSolid
 from wildseg3d_ros.ros.client import SceneClient
 from wildseg3d_ros.ros.messages.answers import object_cloud
 from wildseg3d_ros.ros.messages.replies import Edited
 from wildseg3d_ros.ros.messages.requests import PromptOptions
+from wildseg3d_ros.ros.robot_feed import RobotFeed
 from wildseg3d_ros.ros.scene_feed import SceneFeed
 from wildseg3d_ros.viewer.ros_captures import RosCaptures
-from wildseg3d_ros.viewer.ros_robot import RosRobot
 from wildseg3d_ros.viewer.source import (
     Answer,
     CameraCheck,
     CapturesViews,
     LiveImage,
-    RobotLink,
     ShownCamera,
     ShownScene,
     SourceState,
@@ -62,7 +62,7 @@ class RosSource:
         self._feed = SceneFeed(self._client.node)
         self._captures = RosCaptures(self._client, self._feed)
         self.captures: CapturesViews | None = self._captures
-        self._robot = RosRobot(self._client.node, robot or RobotConfig())
+        self._robot = RobotFeed(self._client.node, robot or RobotConfig())
         self.shown: ShownScene | None = None
         self._busy: tuple[str, float] | None = None
         self._failed, self._problem = "", "Looking for the scene node …"
@@ -173,7 +173,7 @@ class RosSource:
         verdicts = tuple(camera.verdict for camera in rig.cameras)
         return CameraCheck(rig.verdict, rig.problems, verdicts, rig.pictures)
 
-    def robot(self) -> tuple[RobotLink, ...]:
+    def robot(self) -> tuple[PlacedSolid, ...]:
         """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
         shown = self.shown
         return self._robot.links(shown.frame_id) if shown is not None and shown.frame_id else ()

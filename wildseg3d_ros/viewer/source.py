@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from wildseg3d_ros.core.types import CameraVerdict, Click, ObjectCloud, Point, P
 from wildseg3d_ros.grasping.boxes import OrientedBox
 from wildseg3d_ros.grasping.objects import SceneObject
 from wildseg3d_ros.rig.live import PackedPicture
+from wildseg3d_ros.robot.solids import PlacedSolid
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,20 +193,6 @@ class CameraCheck:
     pictures: tuple[PackedPicture, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class RobotLink:
-    """A solid that stands for a link of the robot, or a part of one.
-
-    Attributes:
-        kind, half: as of :class:`wildseg3d_ros.robot.solids.LinkSolid`.
-        pose: (4, 4) of its centre, in the scene's frame.
-    """
-
-    kind: Literal["box", "cylinder", "sphere"]
-    half: NDArray[np.float64]
-    pose: NDArray[np.float64]
-
-
 class CapturesViews(Protocol):
     """Views of moving cameras that a node keeps for the next scene.
 
@@ -298,7 +285,7 @@ class SceneSource(Protocol):
         """The newest image; None where there is none."""
         ...
 
-    def robot(self) -> tuple[RobotLink, ...]:
+    def robot(self) -> tuple[PlacedSolid, ...]:
         """The robot's links as they stand now; none where nobody describes it."""
         ...
 

@@ -9,12 +9,11 @@ from std_msgs.msg import String
 
 from wildseg3d_ros.core.errors import ConfigError, WildSeg3DError
 from wildseg3d_ros.robot.config import RobotConfig
-from wildseg3d_ros.robot.solids import LinkSolid
+from wildseg3d_ros.robot.solids import LinkSolid, PlacedSolid
 from wildseg3d_ros.robot.urdf import read_links
 from wildseg3d_ros.ros.guard import never_raises
 from wildseg3d_ros.ros.qos import latched
 from wildseg3d_ros.ros.tf.listener import TransformListener, make_buffer
-from wildseg3d_ros.viewer.source import RobotLink
 
 _UNSEEN = 3.0
 """Seconds after which nobody looks any more: robots publish TF hundreds of times a second."""
@@ -22,7 +21,7 @@ _UNHEARD = 2.0
 """Seconds after which TF should have told where the robot is."""
 
 
-class RosRobot:
+class RobotFeed:
     """Listens for a description, and to TF while there is one and somebody looks.
 
     Args:
@@ -46,7 +45,7 @@ class RosRobot:
         """Why the robot is not drawn, or not completely, though it is described; else empty."""
         return self._misread or self._lost
 
-    def links(self, frame: str) -> tuple[RobotLink, ...]:
+    def links(self, frame: str) -> tuple[PlacedSolid, ...]:
         """Solids of the links whose newest pose in a frame TF knows."""
         self._asked = time.monotonic()
         if self._transforms is None or not self._listening:
@@ -61,7 +60,7 @@ class RosRobot:
                 reason = str(error)
                 continue
             pose = poses[solid.link] @ solid.link_from_solid
-            links.append(RobotLink(solid.kind, solid.half, pose))
+            links.append(PlacedSolid(solid.kind, solid.half, pose))
         self._lost = ""
         if not links and time.monotonic() - self._since > _UNHEARD:
             self._lost = (
