@@ -33,7 +33,7 @@ ROS_FLOORS = (
     {"services"},
     {"building"},
     {"monitoring", "topics"},
-    {"client", "record_node", "replay_node", "scene_feed", "scene_node"},
+    {"client", "record_node", "replay_node", "robot_feed", "scene_feed", "scene_node"},
     {"cell_topics"},
     {"cell_node", "live_check"},
 )
