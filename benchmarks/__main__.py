@@ -32,6 +32,14 @@ from benchmarks import (
     stereo,
 )
 
+
+def stale_scene() -> dict[str, Any]:
+    """Of :mod:`benchmarks.stale_scene`, which is loaded where ROS is there."""
+    from benchmarks.stale_scene import main
+
+    return main()
+
+
 BENCHMARKS = {
     "alignment": alignment.main,
     "mast3r": mast3r.main,
@@ -41,6 +49,7 @@ BENCHMARKS = {
     "grasping": grasping.main,
     "service": service_latency.main,
     "soak": service_soak.main,
+    "stale": stale_scene,
     "cameras": camera_throughput.main,
     "tabletop": recordings.tabletop,
     "shelf": recordings.shelf,

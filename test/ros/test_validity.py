@@ -45,12 +45,13 @@ def live(world):
     return node, replay, client
 
 
-def change(replay, image: np.ndarray) -> tuple:
-    """The left camera sees this from now on; returns what it saw."""
-    before = replay._streams[LEFT]
+def change(replay, image: np.ndarray, camera: str = "left") -> tuple:
+    """The camera sees this from now on; returns what it saw."""
+    stream = camera, "image_topic"
+    before = replay._streams[stream]
     publisher, message = before
     changed = image_from_array(image, "rgb8", message.header.frame_id)
-    replay._streams[LEFT] = (publisher, changed)
+    replay._streams[stream] = (publisher, changed)
     return before
 
 
@@ -109,6 +110,23 @@ def test_node_monitor_renews_one_view(world, monkeypatch, tmp_path):
     change(replay, without_green(1))
     wait_for(lambda: client.segment([ON_RED]).scene_id != first.scene_id)
     assert names.read_text() == "left"
+    wait_for(lambda: not node.monitor.stale)
+
+
+def test_node_monitor_renews_together(world, monkeypatch, tmp_path):
+    """What another camera comes to see a little later is no second renewal."""
+    names = tmp_path / "names"
+    monkeypatch.setenv("PATIENT_UNTIL", str(names))
+    patient = {"monitor_period": 0.1, "change_seconds": 2.0, "rebuild_when_stale": True}
+    node = world.scene_node("Renewing", **patient)
+    replay, client = world.replay(), world.client()
+    first = client.build()
+    change(replay, without_green(1))
+    wait_for(lambda: node.monitor.changing)
+    time.sleep(1.0)
+    change(replay, without_green(0), "front")
+    wait_for(lambda: client.segment([ON_RED]).scene_id != first.scene_id)
+    assert not names.exists()  # two of three: all of it is new
     wait_for(lambda: not node.monitor.stale)
 
 

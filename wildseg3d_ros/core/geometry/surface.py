@@ -52,27 +52,27 @@ def local_planes(
     inverse = np.zeros(depth.shape)
     np.divide(1.0, depth, out=inverse, where=valid)
     fits, fill = _window_fits(inverse, valid, radius)
-    fits[3][fill < max(6.0, 0.3 * (2 * radius + 1) ** 2)] = np.inf
+    few = fill < max(6.0, 0.3 * (2 * radius + 1) ** 2)
+    fits[..., 3][few] = np.inf
 
     # Standard deviations carry over as d(1/z) = dz / z^2.
     expected = (sigma * inverse**2) ** 2
-    chosen = [part.copy() for part in fits]
-    rows, cols = np.nonzero(valid & ~(fits[3] < 2.0 * expected))
-    best = np.full(len(rows), np.inf)
+    chosen = fits.copy()
+    rows, cols = np.nonzero(valid & ~(fits[..., 3] < 2.0 * expected))
+    own, flat = inverse[rows, cols], fits.reshape(-1, 4)
+    best, fit = np.full(len(rows), np.inf), chosen[rows, cols]
     for dv in (0, -radius, radius):
         for du in (0, -radius, radius):
             r = np.clip(rows + dv, 0, height - 1)
             c = np.clip(cols + du, 0, width - 1)
-            slope_u, slope_v, centre, variance = (part[r, c] for part in fits)
-            here = centre - slope_u * (c - cols) - slope_v * (r - rows)
-            score = variance + (inverse[rows, cols] - here) ** 2
-            better = score < best
-            best[better] = score[better]
-            at = rows[better], cols[better]
-            for part, value in zip(chosen, (slope_u, slope_v, here, variance), strict=True):
-                part[at] = value[better]
+            other = flat.take(r * width + c, axis=0)
+            other[:, 2] -= other[:, 0] * (c - cols) + other[:, 1] * (r - rows)
+            score = other[:, 3] + (own - other[:, 2]) ** 2
+            better = np.nonzero(score < best)[0]
+            best[better], fit[better] = score[better], other[better]
+    chosen[rows, cols] = fit
 
-    slope_u, slope_v, here, variance = chosen
+    slope_u, slope_v, here, variance = np.moveaxis(chosen, 2, 0)
     fitted = valid & np.isfinite(variance) & (here > 0)
     # A plane m.X = 1 has inverse depth m.K^-1 (u, v, 1), so m is K^T times the affine
     # coefficients.
@@ -101,12 +101,12 @@ def local_planes(
 
 def _window_fits(
     inverse: NDArray[np.float64], valid: NDArray[np.bool_], radius: int
-) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Affine fits of the inverse depth in every window.
 
     Returns:
-        [slope along u, slope along v, value at the window's centre, residual variance], each
-        (H, W), and the number of pixels in each window.
+        (H, W, 4) slope along u, slope along v, value at the window's centre, residual variance;
+        (H, W) number of pixels in each window.
     """
     ones = np.ones(2 * radius + 1)
     ramp = np.arange(-radius, radius + 1, dtype=np.float64)
@@ -136,4 +136,4 @@ def _window_fits(
     variance = np.maximum(dd - slope_u * ud - slope_v * vd, 0.0) * n / np.maximum(n - 3.0, 1.0)
     variance[~good] = np.inf
     centre = mean_d - slope_u * mean_u - slope_v * mean_v
-    return [slope_u, slope_v, centre, variance], count
+    return np.stack([slope_u, slope_v, centre, variance], axis=-1), count

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from wildseg3d_ros.core.geometry.cameras import project
 from wildseg3d_ros.core.geometry.transforms import apply, invert
@@ -30,8 +27,6 @@ def voxels_in_view(
         own: (h, w) voxels that the pixels' own points lie in, -1 = none.
     """
     height, width = observation.size
-    index = np.full(height * width, -1, np.int32)
-    buffer = np.full(height * width, np.inf, np.float32)
     max_edge = 15
     uv, z = project(apply(invert(observation.world_from_cam), cloud.points), observation.K)
     with np.errstate(invalid="ignore"):
@@ -41,17 +36,21 @@ def voxels_in_view(
     seen = seen[np.argsort(-z[seen], kind="stable")]
     uv, z = uv[seen], z[seen]
     edge = np.ceil(cloud.size * observation.K[0, 0] / z).clip(1, max_edge).astype(np.int64)
-    col, row = np.rint(uv - (edge[:, None] - 1) / 2).astype(np.int64).T
-    for dy, dx in itertools.product(range(int(edge.max(initial=0))), repeat=2):
-        part = (edge > dy) & (edge > dx)
-        r, c = row[part] + dy, col[part] + dx
-        inside = (r >= 0) & (r < height) & (c >= 0) & (c < width)
-        flat = r[inside] * width + c[inside]
-        depth, point = z[part][inside], seen[part][inside]
-        nearer = depth < buffer[flat]
-        buffer[flat[nearer]] = depth[nearer]
-        index[flat[nearer]] = point[nearer]
-    return np.where(own >= 0, own, index.reshape(height, width))
+    # The margin holds the corners of what is in the image by a part.
+    margin = 2 * max_edge
+    col, row = np.rint(uv - (edge[:, None] - 1) / 2).astype(np.int64).T + margin
+    # A number is larger the nearer its point is, so a square's maximum is its nearest point.
+    # OpenCV dilates no integers of 32 bits; float32 holds 16 million of them exactly.
+    number = np.arange(1, len(seen) + 1, dtype=np.float32)
+    nearest = np.zeros((height + 2 * margin, width + 2 * margin), np.float32)
+    for size in np.unique(edge).tolist():
+        corners, part = np.zeros_like(nearest), edge == size
+        corners[row[part], col[part]] = number[part]
+        square, last = np.ones((size, size), np.uint8), (size - 1, size - 1)
+        np.maximum(nearest, cv2.dilate(corners, square, anchor=last), out=nearest)
+    nearest = nearest[margin : margin + height, margin : margin + width].astype(np.intp)
+    index = np.concatenate([[-1], seen]).astype(np.int32)[nearest]
+    return np.where(own >= 0, own, index)
 
 
 def draw_labels(
@@ -141,10 +140,14 @@ def leaves_in_view(
     label = np.where(seen >= 0, labels[seen], UNKNOWN)
     moved = (drawn != label) & ((drawn > 0) | (label > 0))
     for name in np.unique(drawn[moved]).tolist():
-        source, target = np.argwhere(label == name), np.nonzero(moved & (drawn == name))
-        if len(source):
-            _, nearest = KDTree(source).query(np.stack(target, axis=1))
-            leaves[target] = shown[tuple(source[nearest].T)]
+        source, target = label == name, moved & (drawn == name)
+        if source.any():
+            _, nearest = cv2.distanceTransformWithLabels(
+                (~source).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+            )
+            of_source = np.zeros(int(nearest.max()) + 1, np.int32)
+            of_source[nearest[source]] = shown[source]
+            leaves[target] = of_source[nearest[target]]
         elif name == 0:
             leaves[target] = -1
         else:

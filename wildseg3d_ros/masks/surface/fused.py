@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.core.parallel import THREADS
+from wildseg3d_ros.core.parallel import THREADS, run_all
 from wildseg3d_ros.masks.learned.affinities import Affinities
 from wildseg3d_ros.masks.learned.network import AffinityModel, PixelAffinities
 from wildseg3d_ros.masks.surface.gaps import Gaps, links_over_gaps
@@ -94,7 +94,7 @@ class Patches:
 
     def with_affinities(self, network: AffinityModel) -> Patches:
         """The same, and what the network says."""
-        seen = tuple(network(o.lab, o.depth, o.K) for o in self.observations)
+        seen = tuple(run_all(lambda o: network(o.lab, o.depth, o.K), self.observations))
         views = zip(seen, self.patches_of_pixels(), strict=True)
         return replace(self, seen=seen, affinities=Affinities.of_views(views, len(self.patches)))
 
@@ -143,17 +143,18 @@ def fuse_patches(
         metric: whether the scene's unit is the metre.
         progress: told the share of the work that is done.
     """
-    cloud = fuse_voxels(observations, voxel_size or voxel_size_from_footprint(observations))
-    progress(0.4)
-    if cloud is None:
-        return None
     scale = 1.0
     if not metric:
         depth = np.concatenate([o.depth[o.depth > 0] for o in observations])
         scale = float(np.median(depth)) / 0.8  # the viewing distance is about 0.8 m
     with ThreadPoolExecutor(THREADS) as pool:
+        coming = pool.map(image_regions, observations)  # meanwhile
+        cloud = fuse_voxels(observations, voxel_size or voxel_size_from_footprint(observations))
+        progress(0.4)
+        if cloud is None:
+            return None
         regions = []
-        for region in pool.map(image_regions, observations):
+        for region in coming:
             regions.append(region)
             progress(0.4 + 0.5 * len(regions) / len(observations))
     votes = region_votes(cloud, regions, [o.size[1] for o in observations])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.transforms import apply, invert
+from wildseg3d_ros.core.parallel import THREADS
 from wildseg3d_ros.core.types import WorldPointmaps
 
 LONG_EDGE = 640
@@ -61,10 +63,12 @@ def observe_views(
         K, world_from_cam: (N, 3, 3) and (N, 4, 4), the solved cameras.
         progress: told the share of the work that is done.
     """
+    each = (images, world.points, world.confidence, world_from_cam, K)
     observations = []
-    for each in zip(images, world.points, world.confidence, world_from_cam, K, strict=True):
-        observations.append(_observe(*each))
-        progress(len(observations) / len(images))
+    with ThreadPoolExecutor(THREADS) as pool:
+        for observation in pool.map(_observe, *each):
+            observations.append(observation)
+            progress(len(observations) / len(images))
     return observations
 
 

@@ -52,7 +52,7 @@ class NodeMonitor:
         self._scene_monitor, self._config, self._scene = scene_monitor, config, scene
         self._camera_monitors = [CameraMonitor(cameras, name, node) for name in cameras.names]
         self._stale: tuple[str, ...] = ()
-        self._retry = 0.0
+        self._since = self._retry = 0.0
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         steady_timer(node, 1.0, self._publish)
         if config().monitor_period > 0:
@@ -65,13 +65,20 @@ class NodeMonitor:
             config = self._config()
             self._scene_monitor.compare(config)
             if self._scene_monitor.stale != self._stale:
+                if not self._stale:
+                    self._since = time.monotonic()
                 self._stale = self._scene_monitor.stale
                 for warning in self._scene_monitor.warnings():
                     self._node.get_logger().warning(warning)
             scene = self._scene()
             if not (self._stale and config.rebuild_when_stale and scene is not None):
                 return
-            if time.monotonic() < self._retry:
+            now = time.monotonic()
+            if now < self._retry:
+                return
+            # What one camera sees the others soon see, too: one renewal takes them all, unless
+            # something never comes to rest.
+            if self._scene_monitor.changing and now - self._since < config.change_seconds:
                 return
             # Where more than half of the views changed, or an image size, all views are new.
             few = 2 * len(self._stale) <= len(scene.view_names)

@@ -60,12 +60,14 @@ class SceneMonitor:
 
     Attributes:
         stale: cameras that see something else than the scene's images show.
+        changing: whether another one sees something else, but not for long enough yet.
     """
 
     def __init__(self, cameras: Cameras, transforms: Transforms) -> None:
         self._cameras, self._transforms = cameras, transforms
         self._monitored: dict[str, _Monitored] = {}
         self.stale: tuple[str, ...] = ()
+        self.changing = False
         self._lock = threading.Lock()
 
     @property
@@ -135,12 +137,12 @@ class SceneMonitor:
                 scene.stamps_ns[view],
             )
         with self._lock:
-            self._monitored, self.stale = monitored, ()
+            self._monitored, self.stale, self.changing = monitored, (), False
 
     def stop(self) -> None:
         """Monitors nothing any more."""
         with self._lock:
-            self._monitored, self.stale = {}, ()
+            self._monitored, self.stale, self.changing = {}, (), False
 
     def compare(self, config: NodeConfig) -> None:
         """Compares once; takes some milliseconds per camera."""
@@ -152,6 +154,11 @@ class SceneMonitor:
                 for name, camera in self._monitored.items()
                 if camera.detector.changed(config.change_seconds) >= config.change_share
                 or self.size_warning(name)
+            )
+            self.changing = any(
+                camera.detector.changed(0.0) >= config.change_share
+                for name, camera in self._monitored.items()
+                if name not in self.stale
             )
 
     def _compare_camera(self, name: str, camera: _Monitored, config: NodeConfig) -> None:
