@@ -21,7 +21,9 @@ def print_live(report: LiveRig) -> None:
     if report.cameras:
         print()
         print_cameras([camera.verdict for camera in report.cameras])
-    print(f"rig      {report.verdict}, poses in '{report.frame_id}'")
+    many = len(report.problems)
+    about = f", and {many} problem{'s' if many > 1 else ''}:" if many else ""
+    print(f"rig      {report.verdict}, poses in '{report.frame_id}'{about}")
     print_warnings(report.problems)
 
 

@@ -125,9 +125,14 @@ class CellNode(Node):
             self._stopping.wait(max(self._period - (time.monotonic() - start), 0.0))
 
     def _publish_all(self, cell: LiveCell) -> None:
-        for name in cell.cameras:
-            if name not in self._off and not self._stopping.is_set():
-                self._out.camera(cell, name, self._now_ns())
+        """What all cameras sense, of one time: it may take long to render."""
+        sensed = [
+            cell.sensed(name)
+            for name in cell.cameras
+            if name not in self._off and not self._stopping.is_set()
+        ]
+        if not self._stopping.is_set():
+            self._out.cameras(cell, sensed, self._now_ns())
 
     def _publish_truth(self, cell: LiveCell) -> None:
         self.things = cell.things

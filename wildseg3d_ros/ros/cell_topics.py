@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -73,16 +74,16 @@ class CellTopics:
             self.publish("robot_description", String(data=self.arm.urdf()), latched())
         self.publish("/tf_static", TFMessage(transforms=fixed), latched())
 
-    def camera(self, cell: LiveCell, name: str, stamp_ns: int) -> None:
-        """What a camera senses now, and where all that moves is at its time."""
-        view = cell.sensed(name)
-        self._moving(cell, name, stamp_ns)
+    def cameras(self, cell: LiveCell, sensed: Sequence[View], stamp_ns: int) -> None:
+        """What cameras sense now, and where all that moves is at their time."""
+        self._moving(cell, any(view.name == WRIST for view in sensed), stamp_ns)
         stamp = time_message(stamp_ns)
-        for field, message in camera_messages(name, view, "16UC1").items():
-            message.header.stamp = stamp
-            self.publish(getattr(CameraConfig.of(name), field), message)
-        if self._compressed:
-            self._camera_compressed(name, view, stamp_ns)
+        for view in sensed:
+            for field, message in camera_messages(view.name, view, "16UC1").items():
+                message.header.stamp = stamp
+                self.publish(getattr(CameraConfig.of(view.name), field), message)
+            if self._compressed:
+                self._camera_compressed(view.name, view, stamp_ns)
 
     def truth(self, cell: LiveCell, stamp_ns: int) -> None:
         """Labels of the fixed cameras; poses and boxes of the things."""
@@ -96,15 +97,15 @@ class CellTopics:
                 labels = image_from_array(cell.labels(name), "mono8", frame, stamp_ns)
                 self.publish(f"truth/{name}/labels", labels, latched())
 
-    def _moving(self, cell: LiveCell, name: str, stamp_ns: int) -> None:
+    def _moving(self, cell: LiveCell, wrist: bool, stamp_ns: int) -> None:
         moved: list[tuple[str, str, np.ndarray]] = []
         if cell.spec.arm:
             moved = cell.arm.model.steps(cell.arm.angles)
             joints, angles = cell.arm.model.joints, cell.arm.angles.tolist()
             state = JointState(header=header("", stamp_ns), name=joints, position=angles)
             self.publish("joint_states", state, 10)
-        elif name == WRIST:
-            moved = [(WORLD_FRAME, optical_frame(name), cell.reported[name])]
+        elif wrist:
+            moved = [(WORLD_FRAME, optical_frame(WRIST), cell.reported[WRIST])]
         if moved:
             found = [transform_from_matrix(pose, parent, link) for parent, link, pose in moved]
             for transform in found:
