@@ -6,7 +6,7 @@ alone, to give the mask back end one cloud to look at, and again with the masks 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -218,6 +218,7 @@ def _finish(
         names = {view.name for view in views}
         joined = report.joined(alignment.cameras)
         alignment = replace(alignment, cameras=tuple(c for c in joined if c.name in names))
+        _warn_of_rig(report, progress, {c.name for c in joined if c.verdict != "unchecked"})
     with progress.stage("index"):
         return Scene.create(
             views,
@@ -247,9 +248,16 @@ def _check_rig(views: Sequence[View], config: SceneConfig, progress: Progress) -
     with progress.stage("rig"):
         report = judge(views)
         report.refuse()
-        for text in report.warnings:
-            progress.warn(text)
+        _warn_of_rig(report, progress)
     return report
+
+
+def _warn_of_rig(report: RigReport, progress: Progress, checked: Collection[str] = ()) -> None:
+    """Warns of what is still doubtful once something else has checked the poses of some cameras."""
+    for text in report.warnings:
+        progress.withdraw(text)
+    for text in report.warned(checked):
+        progress.warn(text)
 
 
 def _choose_pairs(

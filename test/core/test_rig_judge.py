@@ -251,11 +251,15 @@ def test_build_scene_can_be_overruled_and_says_what_it_is_built_on(truth):
     assert not any("inverted" in text for text in scene.warnings)
 
 
-def test_build_scene_warns_of_views_that_nothing_checks(truth):
-    # Cameras that see nothing in common, by poses that are 50 m apart in different directions.
+def test_build_scene_says_what_the_alignment_has_checked(truth):
+    # Cameras that see nothing in common, by poses that are 50 m apart in different directions:
+    # the judge can compare none of them, and the pairs say how wrong they are.
     apart = np.stack([np.asarray(view.world_from_cam_prior) for view in truth.views])
     apart[:, :3, 3] += 50.0 * np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
     config = SceneConfig.from_mapping({"alignment": {"max_prior_residual": 0.0}})
     oracles = {"pointmaps": OraclePointmaps(truth), "masks": OracleMasks(truth)}
-    scene = build_scene(with_poses(truth.views, apart), config, **oracles)
-    assert any("could not be checked" in text for text in scene.warnings)
+    views = with_poses(truth.views, apart)
+    assert "could not be checked" in judge(views).warnings[0]
+    scene = build_scene(views, config, **oracles)
+    assert not any("could not be checked" in text for text in scene.warnings)
+    assert "most given camera poses are off" in scene.warnings[0]

@@ -33,6 +33,11 @@ class Progress:
         if text not in self.warnings:
             self.warnings.append(text)
 
+    def withdraw(self, text: str) -> None:
+        """Takes a sentence back that a later step has made untrue."""
+        if text in self.warnings:
+            self.warnings.remove(text)
+
     @contextmanager
     def stage(self, name: str) -> Iterator[Progress]:
         """Names the step that runs inside the ``with`` block and adds up its wall time."""
