@@ -253,7 +253,7 @@ def _check_rig(views: Sequence[View], config: SceneConfig, progress: Progress) -
 
 
 def _warn_of_rig(report: RigReport, progress: Progress, checked: Collection[str] = ()) -> None:
-    """Warns of what is still doubtful once something else has checked the poses of some cameras."""
+    """Warns of what is doubtful still, once something else has checked the poses of some."""
     for text in report.warnings:
         progress.withdraw(text)
     for text in report.warned(checked):

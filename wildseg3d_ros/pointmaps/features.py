@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from wildseg3d_ros.core.geometry.resizing import pixel_at, size_within
 
 
 def root_sift(
@@ -16,7 +17,7 @@ def root_sift(
     """(M, 2) pixels of SIFT features (Lowe, IJCV 2004) and their (M, 128) RootSIFT descriptors
     (Arandjelovic and Zisserman, CVPR 2012) of unit length."""
     sift = cv2.SIFT_create(max_count)  # pyright: ignore[reportAttributeAccessIssue]
-    return _rooted(*sift.detectAndCompute(gray, None))
+    return _rooted(sift, gray)
 
 
 def affine_sift(
@@ -30,16 +31,25 @@ def affine_sift(
     affine = cv2.AffineFeature_create(  # pyright: ignore[reportAttributeAccessIssue]
         sift, maxTilt=3, minTilt=0
     )
-    return _rooted(*affine.detectAndCompute(gray, None))
+    return _rooted(affine, gray)
 
 
-def _rooted(
-    found: Sequence[Any], descriptors: NDArray[np.float32] | None
-) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+MEGAPIXELS = 1.0
+"""Features are looked for in images of at most this size. SIFT takes 500 bytes a pixel, and finds
+the largest octave at twice the size anyway."""
+
+
+def _rooted(detector: Any, gray: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray]:
+    full = gray.shape[:2]
+    size = size_within(full, MEGAPIXELS)
+    if size != full:
+        gray = np.asarray(cv2.resize(gray, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+    found, descriptors = detector.detectAndCompute(gray, None)
     if descriptors is None:
         return np.zeros((0, 2)), np.zeros((0, 128), np.float32)
     root = np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-9))
-    return np.array([keypoint.pt for keypoint in found], np.float64), root
+    uv = np.array([keypoint.pt for keypoint in found], np.float64)
+    return np.column_stack(pixel_at(uv[:, 0], uv[:, 1], size, full)), root
 
 
 def match(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from wildseg3d_ros.alignment import align
+from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import (
     AlignmentError,
     DisconnectedViews,
@@ -17,6 +18,7 @@ from wildseg3d_ros.core.errors import (
 )
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import Alignment, CameraVerdict, PairPrediction, View
+from wildseg3d_ros.core.types.working import at_working_size
 from wildseg3d_ros.pairing import choose_pairs, keep_largest
 from wildseg3d_ros.pairing.config import PairingConfig
 from wildseg3d_ros.pointmaps.depth.backend import DepthPointmaps
@@ -106,6 +108,7 @@ def check_rig(views: Sequence[View], progress: Progress | None = None) -> Checke
     Raises:
         Cancelled: the caller asked to stop.
     """
+    views = [at_working_size(view, SceneConfig().max_megapixels) for view in views]  # as a build
     report = judge(views)
     if report.finding is not None:
         why = "cameras that are wrong in a known way are not aligned"

@@ -7,11 +7,13 @@ OpenCV is imported where it is called: prompts need this module, and help is to 
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Size = tuple[int, int]
+_Float = TypeVar("_Float", float, NDArray[np.float64])
 
 
 def size_within(size: Size, megapixels: float) -> Size:
@@ -34,8 +36,8 @@ def rescaled(K: NDArray[np.float64], size: Size, new_size: Size) -> NDArray[np.f
     return K
 
 
-def pixel_at(u: float, v: float, size: Size, new_size: Size) -> tuple[float, float]:
-    """The pixel (u, v) of an image in that image at another size."""
+def pixel_at(u: _Float, v: _Float, size: Size, new_size: Size) -> tuple[_Float, _Float]:
+    """The pixel (u, v) of an image, or arrays of them, in that image at another size."""
     if size == new_size:
         return u, v
     scale_y, scale_x = new_size[0] / size[0], new_size[1] / size[1]

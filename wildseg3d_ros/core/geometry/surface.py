@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+_BAND_PIXELS = 160_000
+
 
 @dataclass(frozen=True, eq=False)
 class LocalPlanes:
@@ -47,6 +49,26 @@ def local_planes(
         sigma: (H, W) expected standard deviation of the depth, metres.
         radius: half edge of the window [px], of which a third must have depth.
     """
+    # Band by band, with all that its windows reach: what is in between takes 50 times the depth.
+    height, reach = len(depth), 2 * radius
+    edge = max(_BAND_PIXELS // max(depth.shape[1], 1), reach, 1)
+    bands = []
+    for top in range(0, height, edge):
+        first, last = max(top - reach, 0), min(top + edge + reach, height)
+        part = _planes_of(depth[first:last], K, sigma[first:last], radius, first)
+        own = np.s_[top - first : min(top + edge, height) - first]
+        bands.append([image[own] for image in part])
+    return LocalPlanes(*(np.concatenate(images) for images in zip(*bands, strict=True)))
+
+
+def _planes_of(
+    depth: NDArray[np.float32],
+    K: NDArray,
+    sigma: NDArray[np.float32],
+    radius: int,
+    first_row: int,
+) -> tuple[NDArray[np.float32], ...]:
+    """What :class:`LocalPlanes` has, of rows of an image; windows end where the rows do."""
     height, width = depth.shape
     valid = depth > 0
     inverse = np.zeros(depth.shape)
@@ -76,7 +98,9 @@ def local_planes(
     fitted = valid & np.isfinite(variance) & (here > 0)
     # A plane m.X = 1 has inverse depth m.K^-1 (u, v, 1), so m is K^T times the affine
     # coefficients.
-    constant = here - slope_u * np.arange(width) - slope_v * np.arange(height)[:, None]
+    constant = (
+        here - slope_u * np.arange(width) - slope_v * (first_row + np.arange(height))[:, None]
+    )
     y = K[0, 1] * slope_u + K[1, 1] * slope_v
     z = K[0, 2] * slope_u + K[1, 2] * slope_v + constant
     m = np.stack([K[0, 0] * slope_u, y, z], axis=-1)
@@ -96,7 +120,7 @@ def local_planes(
     offset = np.zeros(depth.shape, dtype=np.float32)
     offset[fitted] = depth[fitted] - 1.0 / here[fitted]
     normals = (m * scale[..., None]).astype(np.float32)
-    return LocalPlanes(normals, roughness, offset, normal_sigma)
+    return normals, roughness, offset, normal_sigma
 
 
 def _window_fits(

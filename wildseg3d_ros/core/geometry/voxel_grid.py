@@ -42,7 +42,8 @@ class VoxelGrid:
             edge: of a voxel, > 0, in the points' unit.
             group: (M,) >= 0; points of different groups share no cell.
         """
-        return cls.of_coordinates(np.floor(points.astype(np.float64) / edge), group)
+        columns = [np.floor(points[:, axis].astype(np.float64) / edge) for axis in range(3)]
+        return cls._of_columns(columns, group)
 
     @classmethod
     def of_coordinates(
@@ -51,8 +52,13 @@ class VoxelGrid:
         """Voxels by their (M, 3) whole coordinates. Where they extend over more cells than 64 bits
         tell apart, cells that far apart may be mixed up."""
         # NumPy reduces contiguous columns ten times as fast as rows of three.
-        columns = [np.ascontiguousarray(column) for column in coordinates.T]
-        columns = [column - column.min() for column in columns]
+        return cls._of_columns([np.array(column) for column in coordinates.T], group)
+
+    @classmethod
+    def _of_columns(cls, columns: list[NDArray], group: NDArray[np.integer] | None) -> VoxelGrid:
+        """Of whole x, y and z (M,) each, which are used up: points are many millions at times."""
+        for column in columns:
+            column -= column.min()
         groups = 1 if group is None else int(group.max()) + 1
         # One empty cell at each end of a row: a step beyond it finds nothing.
         size = [int(column.max()) + 2 for column in columns]
@@ -60,8 +66,11 @@ class VoxelGrid:
             limit = int((np.iinfo(np.int64).max / groups) ** (1 / 3)) - 2
             columns = [np.mod(column, limit) for column in columns]
             size = [min(each, limit + 2) for each in size]
-        x, y, z = (column.astype(np.int64) for column in columns)
-        keys = ((x * size[1] + y) * size[2] + z) * groups
+        keys = np.zeros(len(columns[0]), np.int64)
+        for edge in size:
+            keys *= edge
+            keys += columns.pop(0).astype(np.int64)
+        keys *= groups
         if group is not None:
             keys += group
         keys, cell, counts = np.unique(keys, return_inverse=True, return_counts=True)
