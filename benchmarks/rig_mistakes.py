@@ -78,8 +78,10 @@ def outcome(views: Views, kind: str | None) -> str:
 
 
 def measure(scenes: Iterator[tuple[str, Views]], verbose: bool = False) -> dict:
-    """Counts of outcomes by mistake, and of right rigs; and the processor time of a check."""
+    """Counts of outcomes by mistake, and of right rigs; and the processor time of a check. Of
+    three cameras and more once more: two that share little tell nothing."""
     table: dict[str, dict[str, int]] = {}
+    several: dict[str, int] = {}
     right: dict[str, int] = {}
     seconds: list[float] = []
     for name, views in scenes:
@@ -97,6 +99,8 @@ def measure(scenes: Iterator[tuple[str, Views]], verbose: bool = False) -> dict:
             got = outcome(wrong, made.kind)
             row = table.setdefault(mistake, {})
             row[got] = row.get(got, 0) + 1
+            if len(views) > 2:
+                several[got] = several.get(got, 0) + 1
             if verbose and got != "named":
                 print(f"{name}: {mistake} {got}", flush=True)
     every = {
@@ -107,6 +111,7 @@ def measure(scenes: Iterator[tuple[str, Views]], verbose: bool = False) -> dict:
     return {
         "right rigs": right,
         **{mistake: _text(row) for mistake, row in table.items()},
+        "three_cameras_and_more": _text(several),
         "named_share": every["named"] / total,
         "noticed_share": 1.0 - every["silent"] / total,
         "check_cpu_s_median": float(np.median(seconds)),

@@ -10,6 +10,7 @@ too long leave every match on its line.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -79,10 +80,8 @@ class Matches:
         self.uv = np.full((len(pairs), 2, KEPT, 2), np.nan)
         self._depth = np.full((len(pairs), 2, KEPT), np.nan)
         self._planar = np.zeros(len(pairs), dtype=bool)
-        features = {v: _features(views[v]) for v in sorted({int(v) for v in pairs.ravel()})}
-        for e, (a, b) in enumerate(pairs):
+        for e, ((a, b), found) in enumerate(zip(pairs, _matched(views, pairs), strict=True)):
             self._row[a, b] = e
-            found = _verified(features[int(a)], features[int(b)], max(views[a].size))
             self.uv[e, :, : found.shape[1]] = found
             for side, v in enumerate((a, b)):
                 self._depth[e, side, : found.shape[1]] = _depth_at(views[v].depth, found[side])
@@ -144,7 +143,36 @@ class Matches:
         return there, known, off, agrees
 
 
-def _features(view: View) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+_Features = tuple[NDArray[np.float64], NDArray[np.float32]]
+"""Pixels (M, 2) and descriptors (M, 128)."""
+
+
+def _matched(views: Sequence[View], pairs: NDArray[np.int64]) -> list[NDArray[np.float64]]:
+    """(2, M, 2) pixels of the matches of each pair.
+
+    A mirrored image matches none. So a view that nothing matches is looked at in a mirror as well:
+    such matches contradict every pose of it, until the image is taken for a mirrored one.
+    """
+    features = {v: _features(views[v]) for v in sorted({int(v) for v in pairs.ravel()})}
+    found = [_verified(features[a], features[b], max(views[a].size)) for a, b in pairs.tolist()]
+    known = {v for pair, uv in zip(pairs.tolist(), found, strict=True) if uv.size for v in pair}
+    # Of two that nothing matches one has to be as it is, for the other to be mirrored to it.
+    for v in [v for v in features if v not in known][: max(len(features) - 1, 0)]:
+        mirrored = _mirrored(views[v])
+        for e, (a, b) in enumerate(pairs.tolist()):
+            if v in (a, b) and not found[e].size:
+                pair = {**features, v: mirrored}
+                found[e] = _verified(pair[a], pair[b], max(views[a].size))
+    return found
+
+
+def _mirrored(view: View) -> _Features:
+    """The features of the mirrored image, at the pixels of the image as it is."""
+    uv, descriptors = _features(replace(view, image=np.ascontiguousarray(view.image[:, ::-1])))
+    return np.column_stack([view.size[1] - 1 - uv[:, 0], uv[:, 1]]), descriptors
+
+
+def _features(view: View) -> _Features:
     shrink = min(1.0, _SIZE / max(view.size))
     gray = np.asarray(cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY), np.uint8)
     small = cv2.resize(gray, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
@@ -152,9 +180,7 @@ def _features(view: View) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     return (uv + 0.5) / shrink - 0.5, descriptors
 
 
-def _verified(
-    a: tuple[NDArray, NDArray], b: tuple[NDArray, NDArray], size: int
-) -> NDArray[np.float64]:
+def _verified(a: _Features, b: _Features, size: int) -> NDArray[np.float64]:
     """(2, M, 2) pixels of the matches of two views that one epipolar geometry explains."""
     nothing = np.zeros((2, 0, 2))
     index_a, index_b = match(a[1], b[1], 0.8)
