@@ -12,7 +12,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
+import cv2
 import numpy as np
 
 from benchmarks.recordings import REAL_DATA, ROOT
@@ -51,6 +53,29 @@ def recorded() -> Iterator[tuple[str, Views]]:
     yield "tabletop", load_folder(ROOT / "examples" / "tabletop").views
     if (REAL_DATA / "apc_shelf").is_dir():
         yield "shelf", load_folder(REAL_DATA / "apc_shelf").views
+    if (REAL_DATA / "sevenscenes_kitchen").is_dir():
+        yield "kitchen", _kitchen(REAL_DATA / "sevenscenes_kitchen")
+
+
+def _kitchen(folder: Path) -> list[View]:
+    """Eight views of a camera that was tracked, whose colour is not registered to its depth: the
+    depth is looked up where colour's longer field of view has it."""
+    size, depth_focal, focal = (480, 640), 585.0, 525.0
+    K = np.array([[focal, 0.0, 320.0], [0.0, focal, 240.0], [0.0, 0.0, 1.0]])
+    zoom = depth_focal / focal
+    v, u = np.mgrid[: size[0], : size[1]].astype(np.float32)
+    at = (u - 320) * zoom + 320, (v - 240) * zoom + 240
+    views = []
+    for image in sorted(folder.glob("*.color.jpg"))[::3]:
+        name = image.name.removesuffix(".color.jpg")
+        depth = cv2.imread(str(folder / f"{name}.depth.png"), cv2.IMREAD_UNCHANGED)
+        assert depth is not None
+        metres = np.where(depth == 65535, 0.0, 0.001 * depth).astype(np.float32)
+        metres = np.asarray(cv2.remap(metres, *at, cv2.INTER_NEAREST), np.float32)
+        colour = cv2.cvtColor(np.asarray(cv2.imread(str(image)), np.uint8), cv2.COLOR_BGR2RGB)
+        pose = np.loadtxt(folder / f"{name}.pose.txt")
+        views.append(View(name, np.asarray(colour, np.uint8), K, metres, pose))
+    return views
 
 
 def standing_still() -> dict[str, str]:
