@@ -23,7 +23,7 @@ from wildseg3d_ros.io.folder import write_folder
 from wildseg3d_ros.scene.prompting import answer
 from wildseg3d_ros.viewer.words import sentence, size_text
 
-ACCENT = np.array([255, 165, 20])
+CHOSEN = np.array([255, 43, 214])
 
 
 def pixel_of(truth, label, view=0):
@@ -134,11 +134,14 @@ def test_click_in_an_image_selects_in_all_images_and_in_the_cloud(visit, truth, 
     cloud = answer(scene, Prompt((Click("cam_0", *pixel),)))
     selected(page, "Object 3", cloud)
     picture(page, "selected")
+    assert re.search(r"Shown \d+ ms after the click", page.get_by_test_id("latency").inner_text())
+    panel = page.get_by_test_id("selection")
+    assert panel.evaluate("it => it.scrollHeight <= it.clientHeight")  # no figure is cut off
     for name in scene.view_names:
         outlines = page.get_by_test_id(f"camera-{name}").locator("path.selected")
         assert until(outlines.count) == int(cloud.masks[name].any())
     assert figure(page, "size") == size_text(GraspableScene(scene).box((3,)), metric=True)
-    lit = (before[0] + ACCENT) / 2
+    lit = 0.35 * before[0] + 0.65 * CHOSEN
     assert until(lambda: np.allclose(color_at(page, points[0]), lit, atol=25))
     dimmed = color_at(page, points[1])
     np.testing.assert_allclose(dimmed, 0.45 * before[1], atol=12)

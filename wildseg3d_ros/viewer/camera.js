@@ -12,6 +12,7 @@ export default {
           <g v-for="each in objects" :key="each.id" :class="{faint: selection !== null}">
             <path :d="each.d" :stroke="each.color" :fill="each.color" fill-opacity="0.10" fill-rule="evenodd" />
           </g>
+          <path v-if="selection" class="rim" :d="selection" />
           <path v-if="selection" class="selected" :d="selection" fill-rule="evenodd" />
           <g v-for="each in objects" :key="'t' + each.id" :class="{faint: selection !== null}">
             <text :x="each.u" :y="each.v" :font-size="text">{{ each.name || each.id }}</text>

@@ -9,6 +9,7 @@ const FRAME = 50; // ms that a picture may take while the view moves
 const FEWEST = 30000; // points that are drawn then, at least
 const CLICK = 4; // CSS pixels that a click may move
 const GROUND = 0x14171c;
+const OWN = 0.35; // share of a selected point's own colour
 
 const BEHIND = `
   out vec2 at;
@@ -160,11 +161,8 @@ export default {
         if (wanted !== this.selected) return;
         const fetched = this.now();
         const colors = geometry.attributes.color.array;
-        for (let k = 0; k < colors.length; k += 3) {
-          colors[k] = colors[k] * 0.5 + 255 * 0.5;
-          colors[k + 1] = colors[k + 1] * 0.5 + 165 * 0.5;
-          colors[k + 2] = colors[k + 2] * 0.5 + 20 * 0.5;
-        }
+        const chosen = this.chosen().toArray().map((part) => 255 * (1 - OWN) * part);
+        for (let k = 0; k < colors.length; k++) colors[k] = colors[k] * OWN + chosen[k % 3];
         geometry.setDrawRange(0, FEWEST); // the rest follows
         const object = this.points(geometry, 1.25);
         // The same points are in the scene's picture: those of the object win.
@@ -191,12 +189,16 @@ export default {
         for (let a = 0; a < 8; a++)
           for (const bit of [1, 2, 4])
             if (!(a & bit)) ends.push(...this.box[a], ...this.box[a | bit]);
-        lines = this.lines(ends, 0xffd27a);
+        lines = this.lines(ends, this.chosen());
         lines.material.depthTest = false; // what is before it must not hide where it ends
         lines.renderOrder = 1;
       }
       this.replace("edges", lines);
       this.drawOver();
+    },
+    // The style's colour of what is selected.
+    chosen() {
+      return new THREE.Color(getComputedStyle(this.$el).getPropertyValue("--chosen").trim());
     },
     lines(ends, color) {
       const geometry = new THREE.BufferGeometry();

@@ -234,7 +234,7 @@ class SelectionPanel:
             "views": str(seen or "–"),
             "score": score.removeprefix("score "),
             "ambiguity": "–" if math.isnan(cloud.ambiguity) else f"{cloud.ambiguity:.2f}",
-            "seen of its box": "–" if session.box is None else f"{session.box.coverage:.0%}",
+            "box seen": "–" if session.box is None else f"{session.box.coverage:.0%}",
         }
         with ui.element("div").classes("ws-figures"):
             for name, text in figures.items():
