@@ -295,7 +295,7 @@ def worst_cases() -> NDArray[np.uint8]:
     measurement = stability.Measurement()
     options = stability.Options(scenes=WORST_OF, noisy_scenes=0)
     stability.measure_simulated(measurement, options)
-    pictures = sheet(measurement.worst.pictures(), columns=5)
+    pictures = sheet(measurement.worst.pictures())
     height = round(rig_pictures.WIDTH / pictures.shape[1] * pictures.shape[0])
     small = cv2.resize(pictures, (rig_pictures.WIDTH, height), interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.uint8)

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from benchmarks.clicks import ClickRecord
 
 COUNT = 10
-TRUE, ANSWERED = (60, 230, 90), (255, 60, 220)
-WIDTH, GAP, COLUMNS = 640, 8, 2
+TRUE, ANSWERED = (255, 255, 255), (255, 43, 214)
+"""Both have a black rim: they are seen on anything, by readers who are colour-blind, too."""
+WIDTH, GAP, COLUMNS = 640, 16, 4
 """Of a picture, between pictures [px], and pictures side by side on the sheet."""
+LETTERS, LINE = 1.35, 52
+"""Scale of letters and height of a line [px], to be read when a sheet is as wide as a page."""
 MARGIN = 1.8
 """Edge of what is shown, relative to the extent of truth and answer."""
 
@@ -79,36 +82,60 @@ def draw_case(
     truth: NDArray[np.bool_],
     answered: NDArray[np.bool_],
 ) -> NDArray[np.uint8]:
-    """(WIDTH, WIDTH, 3) the part of the image about both outlines, true in green and answered in
-    magenta, the click and, in the corner, the IoU and what was clicked."""
+    """(H, WIDTH, 3) the part of the image about both outlines, the click and, above, the IoU and
+    what was clicked."""
     left, top, edge = _window(truth | answered)
     scale, size = WIDTH / edge, (WIDTH, WIDTH)
     shown = np.s_[top : top + edge, left : left + edge]
     picture = np.asarray(cv2.resize(image[shown], size, interpolation=cv2.INTER_AREA), np.uint8)
-    for mask, color, thick in ((truth, TRUE, 5), (answered, ANSWERED, 2)):
+    for mask, color, thick in ((truth, TRUE, 5), (answered, ANSWERED, 4)):
         large = cv2.resize(mask[shown].astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
         lines = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[-2]
-        cv2.drawContours(picture, lines, -1, color, thick)
+        for each, width in (((0, 0, 0), thick + 6), (color, thick)):
+            cv2.drawContours(picture, lines, -1, each, width)
     pixel = record.u - left, record.v - top
-    at = round(scale * (pixel[0] + 0.5) - 0.5), round(scale * (pixel[1] + 0.5) - 0.5)
-    for color, thick in (((0, 0, 0), 4), ((255, 255, 255), 2)):
-        cv2.drawMarker(picture, at, color, cv2.MARKER_CROSS, 18, thick)
+    draw_click(picture, tuple(round(scale * (each + 0.5) - 0.5) for each in pixel))
     said = "no answer" if record.error else f"IoU {record.iou:.2f}"
     draw = f", draw {record.draw}" if record.draw else ""
-    where = f"{record.dataset}, {record.recording}{draw}, {record.view}: {record.name}"
-    cv2.rectangle(picture, (0, 0), (WIDTH, 44), (0, 0, 0), -1)
-    for text, baseline in ((f"{said} ({record.kind} click)", 17), (where, 37)):
-        cv2.putText(
-            picture,
-            text,
-            (6, baseline),
-            cv2.FONT_HERSHEY_SIMPLEX,
-            0.5,
-            (255, 255, 255),
-            1,
-            cv2.LINE_AA,
-        )
-    return picture
+    where = f"{record.recording}{draw}, {record.view}: {record.name}"
+    return np.concatenate([caption(f"{said} ({record.kind} click)", where), picture])
+
+
+def draw_click(picture: NDArray[np.uint8], at: tuple[int, ...]) -> None:
+    """A cross where the click is."""
+    for color, thick in (((0, 0, 0), 12), ((255, 255, 255), 5)):
+        cv2.drawMarker(picture, at, color, cv2.MARKER_CROSS, 48, thick)
+
+
+def caption(*lines: str) -> NDArray[np.uint8]:
+    """Lines of white text on black, as wide as a picture."""
+    strip = np.zeros((LINE * len(lines) + LINE // 3, WIDTH, 3), np.uint8)
+    for number, text in enumerate(lines, 1):
+        write_text(strip, text, (10, LINE * number - 8))
+    return strip
+
+
+def write_text(picture: NDArray[np.uint8], text: str, at: tuple[int, int]) -> None:
+    """White letters, their baseline beginning at a pixel, smaller where there is no room."""
+    font, room = cv2.FONT_HERSHEY_SIMPLEX, picture.shape[1] - at[0]
+    wide = cv2.getTextSize(text, font, LETTERS, 3)[0][0]
+    size = LETTERS * min(1.0, room / wide)
+    cv2.putText(picture, text, at, font, size, (255, 255, 255), 3, cv2.LINE_AA)
+
+
+def legend() -> NDArray[np.uint8]:
+    """What outlines and cross are, as one more picture of a sheet."""
+    tile = np.full((3 * LINE + 40, WIDTH, 3), 90, np.uint8)
+    said = ("true outline", TRUE), ("answer", ANSWERED), ("click", None)
+    for number, (text, color) in enumerate(said):
+        row = LINE * number + 44
+        write_text(tile, text, (150, row + 16))
+        if color is None:
+            draw_click(tile, (75, row))
+        else:
+            for each, thick in (((0, 0, 0), 13), (color, 6)):
+                cv2.line(tile, (20, row), (130, row), each, thick)
+    return tile
 
 
 def _window(mask: NDArray[np.bool_]) -> tuple[int, int, int]:
@@ -125,15 +152,21 @@ def _window(mask: NDArray[np.bool_]) -> tuple[int, int, int]:
 
 
 def sheet(pictures: list[NDArray[np.uint8]], columns: int = COLUMNS) -> NDArray[np.uint8]:
-    """Pictures of ``WIDTH``, row by row."""
-    rows = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
-    heights = [max(len(picture) for picture in row) for row in rows]
+    """Pictures of ``WIDTH`` with their numbers, row by row, and the legend."""
+    tiles = [np.array(picture) for picture in pictures]
+    for number, tile in enumerate(tiles, 1):
+        corner = tile[-LINE - 12 :, : 64 if number < 10 else 92]
+        corner[:] = 0
+        write_text(corner, str(number), (14, LINE - 2))
+    tiles.append(legend())
+    rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
+    heights = [max(len(tile) for tile in row) for row in rows]
     shape = sum(heights) + GAP * (len(rows) - 1), columns * (WIDTH + GAP) - GAP, 3
-    drawn = np.zeros(shape, np.uint8)
+    drawn = np.full(shape, 255, np.uint8)
     top = 0
     for row, height in zip(rows, heights, strict=True):
-        for column, picture in enumerate(row):
+        for column, tile in enumerate(row):
             left = column * (WIDTH + GAP)
-            drawn[top : top + len(picture), left : left + WIDTH] = picture
+            drawn[top : top + len(tile), left : left + WIDTH] = tile
         top += height + GAP
     return drawn

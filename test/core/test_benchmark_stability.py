@@ -183,7 +183,7 @@ def test_worst_cases_are_the_worst_click_of_each_object(benchmark, tmp_path):
     expected = {*range(9), 99}
     assert {label for _, label in worst._kept} == expected
     first = read_color(tmp_path / "worst_01.png", upright=False)
-    assert first.shape == (worst_cases.WIDTH, worst_cases.WIDTH, 3)
+    assert first.shape[1:] == (worst_cases.WIDTH, 3) and len(first) > worst_cases.WIDTH
     assert (first == worst_cases.ANSWERED).all(axis=2).any()
 
 
