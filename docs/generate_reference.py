@@ -64,7 +64,9 @@ WAYS_OUT = {
     ErrorCode.POINT_OUTSIDE_SCENE: "Check the point's frame and its unit, metres.",
     ErrorCode.OTHER_RIG: "Load it into a node whose `cameras` are those of the scene.",
     ErrorCode.OTHER_SCENE: "Look at the newest images and ask again with the `scene_id` of now.",
-    ErrorCode.NO_IMAGES: "`wildseg3d check --live` says what arrives on each topic.",
+    ErrorCode.NO_IMAGES: "`wildseg3d check --live` says what arrives on each topic, and how far "
+    "stamps lie apart. Synchronise the clocks of the cameras, or raise `camera_slop`: "
+    "[checking cameras](../how-to/rig.md).",
     ErrorCode.BAD_IMAGE: "The text lists what is read: [formats](formats.md).",
     ErrorCode.BAD_CALIBRATION: "`wildseg3d check --live`. For rectified images set "
     "`<camera>.rectified`.",
@@ -72,7 +74,8 @@ WAYS_OUT = {
     ErrorCode.MISSING_TF: "The text says who publishes what: "
     "[poses from TF](../how-to/rig.md#poses-from-tf-in-the-node).",
     ErrorCode.CAMERA_MOVES: "Wait until the arm stands, then call `capture_views` again.",
-    ErrorCode.TOO_FEW_VIEWS: "Two views are the least; more is better.",
+    ErrorCode.TOO_FEW_VIEWS: "Give two views at the least: name more in `cameras`, move a wrist "
+    "camera on and `capture_views` again, or add images to the recording.",
     ErrorCode.DISCONNECTED_VIEWS: "Bring cameras closer together, give poses, or leave out the "
     "views that the text names.",
     ErrorCode.ALIGNMENT_FAILED: "`wildseg3d check --report`: see "
