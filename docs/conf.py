@@ -43,7 +43,8 @@ html_title = f"wildseg3d {__version__}"
 html_copy_source = False
 html_show_sourcelink = False
 html_math_renderer = "mathml"
-html_static_path: list[str] = []
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 
 
 class Mermaid(Directive):

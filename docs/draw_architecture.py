@@ -1,10 +1,11 @@
-"""Draws the picture in architecture.md from the imports of the code.
+"""Draws the picture and the table in architecture.md from the imports of the code.
 
 Usage: ``python docs/draw_architecture.py`` writes it; with ``--check`` it only says whether the
 page shows the code as it is (exit status 1 if not). A test does the latter.
 
-The picture is a Mermaid flowchart, which code hosts and documentation sites draw. An arrow leads
-from a part to one that it imports; arrows that follow from others are left out.
+The picture is a Mermaid flowchart, which code hosts and documentation sites draw: a few boxes that
+can be read. The table has all parts. An arrow leads from a part to one that it imports; arrows
+that follow from others are left out.
 """
 
 from __future__ import annotations
@@ -22,7 +23,22 @@ PACKAGE = "wildseg3d_ros"
 PAGE = ROOT / "docs" / "explanation" / "architecture.md"
 BEGIN, END = "<!-- drawn by docs/draw_architecture.py -->\n", "<!-- end of the drawing -->\n"
 OPENED = ("alignment", "masks", "pointmaps", "ros")
-"""Packages whose parts are drawn."""
+"""Packages whose parts have rows of their own."""
+BOXES = {
+    "Programs": (
+        "api", "batch", "cli", "demo", "demo_live", "evaluation", "examples", "protocols",
+        "showing", "training", "viewer",
+    ),
+    "The ROS 2 node": ("ros",),
+    "The build": ("config", "editing", "pipeline", "rig"),
+    "Objects": ("masks",),
+    "One world": ("alignment",),
+    "Where pixels are": ("pairing", "pointmaps"),
+    "Scene and answers": ("export", "grasping", "scene"),
+    "Recordings, streams": ("io", "robot", "sim", "streams"),
+    "The ground": ("core",),
+}  # fmt: skip
+"""What is drawn as one, by its title."""
 
 
 @functools.cache
@@ -127,26 +143,36 @@ def text_of(part: str) -> str:
     return re.sub(r'["`<>]', "", sentence)
 
 
+def box_graph() -> dict[str, set[str]]:
+    """The boxes that each box imports."""
+    box_of = {part: title for title, parts in BOXES.items() for part in parts}
+    graph: dict[str, set[str]] = {title: set() for title in BOXES}
+    for part, others in part_graph().items():
+        first = part.split(".")[0]
+        if first not in box_of:
+            sys.exit(f"{first} is in no box: add it to BOXES in {Path(__file__).name}")
+        graph[box_of[first]] |= {box_of[other.split(".")[0]] for other in others}
+    return {title: others - {title} for title, others in graph.items()}
+
+
 def drawing() -> str:
-    """The picture as Mermaid text."""
-    graph = reduced(part_graph())
+    """The picture as Mermaid text, and the table."""
     lines = ["```mermaid", "flowchart TD"]
-    for first in dict.fromkeys(part.split(".")[0] for part in graph):
-        parts = [part for part in graph if part.split(".")[0] == first]
-        opened = first in OPENED
-        if opened:
-            lines.append(f"  subgraph in_{first}[{first}]")
-        for part in parts:
-            name = part.split(".")[-1]
-            title = "" if name in ("ground", "top") else f"<b>{name}</b><br/>"
-            lines.append(f'    {part.replace(".", "_")}["{title}{text_of(part)}"]')
-        if opened:
-            lines.append("  end")
-    for part, others in graph.items():
-        lines += [
-            f"  {part.replace('.', '_')} --> {other.replace('.', '_')}" for other in sorted(others)
-        ]
-    return "\n".join([*lines, "```", ""])
+    number = {title: f"b{k}" for k, title in enumerate(BOXES)}
+    for title, parts in BOXES.items():
+        lines.append(f'  {number[title]}["<b>{title}</b><br/>{", ".join(parts)}"]')
+    for title, others in reduced(box_graph()).items():
+        lines += [f"  {number[title]} --> {number[other]}" for other in BOXES if other in others]
+    lines += ["```", "", "| part | what it is | imports |", "|---|---|---|"]
+    for part, others in reduced(part_graph()).items():
+        imported = ", ".join(map(_title, sorted(others)))
+        lines.append(f"| `{_title(part)}` | {text_of(part)} | {imported} |")
+    return "\n".join([*lines, ""])
+
+
+def _title(part: str) -> str:
+    """A part's name; its files below its folders and above them."""
+    return re.sub(r"\.ground$", " (below)", re.sub(r"\.top$", " (above)", part))
 
 
 def main() -> int:
