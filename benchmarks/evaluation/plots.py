@@ -52,8 +52,9 @@ class Measured:
         return [found for case in cases if (found := self._results.get(case)) is not None]
 
     def figures(self, experiment: str, chosen: Callable[[Case], bool]) -> dict[str, Any]:
-        """Their summary."""
-        return summarise(self.of(experiment, chosen))
+        """Their summary, and that of each build."""
+        found = self.of(experiment, chosen)
+        return summarise(found) | {"each": [summarise([build]) for build in found]}
 
     def rows(self, experiment: str) -> list[tuple[str, dict[str, Any]]]:
         """(what, figures) of an experiment's groups, in their order."""
@@ -217,9 +218,13 @@ def _line(
     color: str,
     label: str,
 ) -> None:
+    """A line through the figures of all builds, and a dot for each build by itself."""
     known = [(x, unit * f[key]) for x, f in zip(at, figures, strict=True) if f[key] is not None]
     if known:
         axis.plot(*zip(*known, strict=True), "o-", color=color, label=label)
+    for x, whole in zip(at, figures, strict=True):
+        each = [build[key] for build in whole["each"] if build[key] is not None]
+        axis.plot([x] * len(each), [unit * value for value in each], ".", color=color, alpha=0.5)
 
 
 def _identity(plt: Any, measured: Measured) -> Any:
