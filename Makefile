@@ -87,8 +87,8 @@ docs: ## the documentation as a site, in out/site
 	@$(ENTER) .venv/bin/python -m sphinx -n -W --keep-going -q docs out/site
 	@echo "python3 -m http.server --directory out/site, then open http://localhost:8000"
 
-figures: ## pictures and tables of the documentation that take minutes; names the commands of others
-	@$(BOOTSTRAP) --with docs --with viewer
+figures: ## all pictures and tables of the documentation (hours; goes on after a stop; ARGS=cloud_error)
+	@$(BOOTSTRAP) $(addprefix --with ,docs viewer sim bags mast3r sam2)
 	@$(ENTER) .venv/bin/python -m benchmarks.figures $(ARGS)
 
 lint: dev ## style, types and spelling

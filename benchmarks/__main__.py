@@ -26,6 +26,7 @@ from benchmarks import (
     rig_mistakes,
     sam2,
     scaling,
+    scene_file,
     service_latency,
     service_soak,
     stability,
@@ -62,6 +63,7 @@ BENCHMARKS = {
     "batch": batch.main,
     "bags": bags.main,
     "scaling": scaling.main,
+    "scene_file": scene_file.main,
 }
 
 

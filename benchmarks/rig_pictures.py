@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.figures.errors import SHOWN_ERROR, disagreement
 from benchmarks.recordings import depth_disagreement, shelf_pairs
 from wildseg3d_ros.alignment import align
 from wildseg3d_ros.config import SceneConfig
@@ -36,7 +37,8 @@ _CLOSER = 2.2
 
 
 def shelf_picture() -> Any:
-    """The real shelf, all views in one cloud: with the given poses, and with the aligned ones.
+    """The real shelf, all views in one cloud, and how far the pixels of the one that the alignment
+    moved most are from what the others measured: with the given poses, and with the aligned ones.
 
     None where the recording is absent.
     """
@@ -48,16 +50,32 @@ def shelf_picture() -> Any:
     views, predictions = shelf
     aligned = align(predictions, views, SceneConfig().alignment).world_from_cam
     given = np.stack([np.asarray(view.world_from_cam_prior) for view in views])
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
-    rows = (("given poses", given), ("aligned", aligned))
-    for axis, (name, poses) in zip(axes, rows, strict=True):
-        disagreement = 1e3 * depth_disagreement(views, list(poses))
-        axis.imshow(draw_cloud(views, poses))
-        axis.set_title(f"{name}: depth images differ by {disagreement:.2f} mm", fontsize=9)
-        axis.tick_params(labelsize=6, length=2)
-        axis.set_xlabel(f"pixels, {_CLOSER:g} times those of {views[REFERENCE].name}", fontsize=7)
-        draw_scale(axis, views[REFERENCE])
+    figure, axes = plt.subplots(2, 2, figsize=(10, 7.4), layout="constrained")
+    moved, drawn = most_moved(given, aligned), None
+    for (above, below), (name, poses) in zip(
+        axes.T, (("given poses", given), ("aligned", aligned)), strict=True
+    ):
+        apart = 1e3 * depth_disagreement(views, list(poses))
+        above.imshow(draw_cloud(views, poses))
+        above.set_title(f"{name}: depth images differ by {apart:.1f} mm", fontsize=9)
+        draw_scale(above, views[REFERENCE])
+        above.set_xlabel(f"pixels, {_CLOSER:g} times those of {views[REFERENCE].name}", fontsize=7)
+        error = 1e3 * disagreement(views, list(poses), moved)
+        below.set_facecolor("#b0b0b0")
+        drawn = below.imshow(error, cmap="viridis", vmin=0, vmax=1e3 * SHOWN_ERROR)
+        median = np.nanmedian(error)
+        below.set_title(f"{name}, {views[moved].name}: median {median:.1f} mm", fontsize=9)
+        for axis in (above, below):
+            axis.tick_params(labelsize=6, length=2)
+    bar = figure.colorbar(drawn, ax=axes[1], extend="max")
+    bar.set_label("distance to the surface that others measured [mm]", fontsize=8)
     return figure
+
+
+def most_moved(given: NDArray[np.float64], aligned: NDArray[np.float64]) -> int:
+    """The camera before which a point at the things' distance moves farthest."""
+    ahead = np.array([0.0, 0.0, 0.7, 1.0])
+    return int(np.linalg.norm((aligned - given) @ ahead, axis=1).argmax())
 
 
 def draw_cloud(views: Sequence[View], world_from_cam: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -69,7 +87,8 @@ def draw_cloud(views: Sequence[View], world_from_cam: NDArray[np.float64]) -> ND
         # Far points are background, near ones the gripper.
         use = (view.depth > 0.2) & (view.depth < 1.2)
         points.append(apply(pose, back_project(view.depth, view.K)[use]))
-        colors.append(view.image[use])
+        # Brighter: the shelf is dark.
+        colors.append((255 * (view.image[use] / 255.0) ** 0.6).astype(np.uint8))
     reference = views[REFERENCE]
     height, width = reference.size
     K = np.array([[focal(reference), 0, (width - 1) / 2], [0, focal(reference), (height - 1) / 2],

@@ -23,8 +23,8 @@ MIDDLE = {"views": 4, "width": 160, "objects": 6, "pairs": 6}
 SWEEPS = {
     "views": (2, 4, 8),
     "width": (160, 320, 640),
-    "pairs": (1, 6),
-    "objects": (1, 12),
+    "pairs": (1, 3, 6),
+    "objects": (1, 4, 12),
 }
 COSTS = {
     "cpu": "processor time [s]",

@@ -10,16 +10,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import figures, moving_picture
+from benchmarks import moving_picture
 from benchmarks.__main__ import BENCHMARKS
+from benchmarks.evaluation import plots
+from benchmarks.figures import __main__ as runner
+from benchmarks.figures import common, errors, pictures, sections, tables
 from wildseg3d_ros.io.pictures import object_colors
-from wildseg3d_ros.rig import overview, pictures
+from wildseg3d_ros.rig import overview
+from wildseg3d_ros.rig import pictures as rig_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {page: page.read_text() for page in (ROOT / "docs").rglob("*.md")}
 
 
-@pytest.mark.parametrize("name", figures.FIGURES)
+@pytest.mark.parametrize("name", pictures.FIGURES)
 def test_picture_is_there_and_shown(name):
     picture = cv2.imread(str(ROOT / "docs" / "images" / f"{name}.jpg"))
     assert picture is not None, f"make figures ARGS={name}"
@@ -27,23 +31,42 @@ def test_picture_is_there_and_shown(name):
     assert any(f"images/{name}.jpg" in text for text in PAGES.values())
 
 
-def test_every_picture_has_its_command():
-    """And every command its picture."""
-    made = [f"{name}.jpg" for name in figures.FIGURES]
-    made += [name for names in figures.RECORDED.values() for name in names]
-    made += [name for each in figures.MEASUREMENTS for name in each.pictures]
+def test_every_picture_has_its_section():
+    """And every section its picture."""
+    made = [name for each in sections.SECTIONS for name in each.pictures]
     assert sorted(made) == sorted(path.name for path in (ROOT / "docs" / "images").iterdir())
+    drawn = {each.name for each in sections.SECTIONS if not each.module}
+    assert drawn == set(pictures.FIGURES)
 
 
-def test_measurements_name_benchmarks_that_exist():
-    for each in figures.MEASUREMENTS:
-        bench = re.fullmatch(r'make bench ARGS="?([\w ]+)"?', each.command)
-        if bench:
-            assert set(bench[1].split()) <= set(BENCHMARKS), each
-        elif each.command.startswith("python -m "):
-            assert importlib.util.find_spec(each.command.split()[2]), each
-        else:
-            assert each.command == "make evaluation"
+def test_sections_name_programs_that_exist():
+    names = [each.name for each in sections.SECTIONS]
+    assert len(set(names)) == len(names)
+    for each in sections.SECTIONS:
+        if each.module == "benchmarks":
+            assert set(each.arguments) <= set(BENCHMARKS), each
+        elif each.module:
+            assert importlib.util.find_spec(each.module), each
+
+
+def test_a_stopped_run_goes_on_and_says_how_long_it_took(tmp_path, capsys):
+    made = []
+    broken = {"b": "no camera"}
+
+    def maker(name):
+        return lambda: made.append(name) or broken.get(name, "")
+
+    steps = {name: maker(name) for name in "abc"}
+    path = tmp_path / "progress.json"
+    runner.Progress(path).finish("a", 61.2)
+    failed = runner.run(steps, list(steps), runner.Progress(path), whole=True)
+    assert made == ["b", "c"] and failed == {"b": "no camera"}
+    said = capsys.readouterr().out
+    assert "1 of 3: a: done before" in said and "not made: no camera" in said
+    made.clear()
+    runner.run(steps, list(steps), runner.Progress(path), whole=True)
+    assert made == list("abc")  # the run before was whole
+    assert "1 of 3: a: took 61 s last" in capsys.readouterr().out
 
 
 # Machado, Oliveira and Fernandes (2009), severity 1: what a dichromat sees of linear RGB.
@@ -61,10 +84,10 @@ SEEN = {
 @pytest.mark.parametrize("eye", SEEN)
 def test_colours_can_be_told_apart_by_everybody(eye):
     """Of objects, of verdicts on cameras, and of what becomes of points."""
-    drawn = [[int(c[k : k + 2], 16) for k in (1, 3, 5)] for c in figures.COLORS]
-    objects, points = [*object_colors(range(10)).values()], [*pictures.COLORS.values()]
+    drawn = [[int(c[k : k + 2], 16) for k in (1, 3, 5)] for c in common.COLORS]
+    objects, points = [*object_colors(range(10)).values()], [*rig_pictures.COLORS.values()]
     verdicts = [*{*overview.COLORS.values()}]  # two mean the same
-    for colors in (drawn, objects, verdicts, [*points, pictures.NEARLY]):
+    for colors in (drawn, objects, verdicts, [*points, rig_pictures.NEARLY]):
         share = np.array(colors) / 255
         linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
         seen = np.clip(linear @ SEEN[eye].T, 0, 1).astype(np.float32)
@@ -73,17 +96,52 @@ def test_colours_can_be_told_apart_by_everybody(eye):
         assert apart.min() > 14  # 2.3 is just noticeable on large areas
 
 
-@pytest.mark.parametrize("name", figures.TABLES)
-def test_table_has_its_columns_and_rows(name):
-    page, columns, rows = figures.TABLES[name]
+def table_of(page, name):
     text = (ROOT / page).read_text()
-    table = re.search(rf"<!-- table: {name} -->\n\n((?:\|.*\n)+)", text)[1].splitlines()
+    return re.search(rf"<!-- table: {name} -->\n\n((?:\|.*\n)+)", text)[1].splitlines()
+
+
+@pytest.mark.parametrize("name", tables.ROWS)
+def test_table_has_its_columns_and_rows(name):
+    page, columns, rows = tables.ROWS[name]
+    table = table_of(page, name)
     assert table[0] == "| " + " | ".join(columns) + " |"
-    objects = json.loads((figures.TABLETOP / "truth.json").read_text())["objects"]
+    objects = json.loads((common.TABLETOP / "truth.json").read_text())["objects"]
     if name == "objects":  # whose values a build gives
-        assert {row.split("|")[1].strip() for row in table[2:]} == set(objects)
+        assert {row.split("|")[2].strip() for row in table[2:]} == set(objects)
     else:
         assert table[2:] == ["| " + " | ".join(row) + " |" for row in rows()]
+
+
+@pytest.mark.parametrize("name", tables.TEMPLATES)
+def test_table_has_the_shape_of_its_template(name):
+    """Whatever was measured."""
+    template = tables.TEMPLATES[name]
+    assert template.section in {each.name for each in sections.SECTIONS}
+    table = "\n".join(table_of(template.page, name))
+    if template.text.strip():
+        assert re.fullmatch(template.shape(), table), table
+    else:  # the section prints it
+        columns = table.splitlines()[0].count("|")
+        assert {row.count("|") for row in table.splitlines()} == {columns}
+
+
+def test_every_marked_table_is_made():
+    marked = {
+        each for text in PAGES.values() for each in re.findall(r"<!-- table: (.+) -->", text)
+    }
+    evaluation = {f"evaluation {name}" for name in [*plots.GROUPS, "identity"]}
+    assert marked == {*tables.ROWS, *tables.TEMPLATES} | evaluation
+
+
+def test_a_template_is_filled_by_what_a_benchmark_prints():
+    found = {"machine": {"cpu": "Some(R) CPU", "cores": 2, "load_1min": 0.4}}
+    found["it / s [ms]"] = None  # no name is taken for a path
+    found["it"] = {"share: all, one [s]": [0.5, 0.25]}
+    template = tables.Template("", "", "| {ON} |\n| {it / share: all, one [s] / 1:.1f} s |")
+    assert template.filled(found) == ["| 2 cores of Some, load 0 |", "| 0.2 s |"]
+    assert re.fullmatch(template.shape(), "| 4 cores of Other, load 12 |\n| 1,000.7 s |")
+    assert not re.fullmatch(template.shape(), "| 4 cores of Other, load 12 |\n| much s |")
 
 
 def test_moving_picture_moves_and_is_small():
@@ -106,16 +164,16 @@ def test_disagreement_is_that_of_a_shifted_camera():
     views = [View(name, np.zeros((48, 64, 3), np.uint8), K, depth) for name in ("a", "b")]
     moved = np.eye(4)
     moved[2, 3] = -0.005
-    error = figures.disagreement(views, [np.eye(4), moved], 0)
+    error = errors.disagreement(views, [np.eye(4), moved], 0)
     inside = error[6:-6, 6:-6]
     np.testing.assert_allclose(inside, 0.005, atol=1e-6)
     far = np.eye(4)
-    far[2, 3] = -2 * figures.GATE
-    assert np.isnan(figures.disagreement(views, [np.eye(4), far], 0)).all()
+    far[2, 3] = -2 * errors.GATE
+    assert np.isnan(errors.disagreement(views, [np.eye(4), far], 0)).all()
 
 
 def test_distance_to_box_inside_outside_and_at_a_corner():
     size = np.array([0.2, 0.1, 0.3])
     points = np.array([[0.1, 0, 0.1], [0.15, 0, 0.1], [0.13, 0.09, 0.1], [0, 0, 0.15]])
-    found = figures.distance_to_box(points, size)
+    found = errors.distance_to_box(points, size)
     np.testing.assert_allclose(found, [0, 0.05, 0.05, 0.05], atol=1e-9)
