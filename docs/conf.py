@@ -15,9 +15,12 @@ from typing import Any
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
 
 from wildseg3d_ros import __version__
+from wildseg3d_ros.core.errors import ErrorCode
 
 project = "wildseg3d"
 author = "the wildseg3d contributors"
@@ -45,6 +48,36 @@ html_show_sourcelink = False
 html_math_renderer = "mathml"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+
+SEARCHED = {
+    "reference/errors": tuple(code.name.lower().replace("_", " ") for code in ErrorCode),
+    "how-to/own-recording": ("own recording", "own images", "my data"),
+    "how-to/doubled-cloud": ("point cloud doubled", "double point cloud", "ghosting"),
+    "how-to/extending": ("plug in", "plugin", "own segmenter", "own network"),
+    "how-to/rig": ("extrinsics", "calibration"),
+    "how-to/moved-camera": ("hand-eye",),
+    "how-to/batch": ("resume",),
+    "tutorials/overnight": ("300 bags", "bag overnight"),
+    "tutorials/four-cameras": ("RealSense", "MoveIt"),
+    "explanation/method": ("cite", "confirmed"),
+}
+"""What people search for, by the page that answers it, where the page has other words."""
+
+
+class SearchWords(SphinxTransform):
+    """Puts the words that a page is searched by into the index, before it is collected."""
+
+    default_priority = 800
+
+    def apply(self, **kwargs: Any) -> None:
+        """To the page that is read."""
+        words = SEARCHED.get(self.env.docname, ())
+        section = next(iter(self.document.findall(nodes.section)), None)
+        if words and section is not None:
+            at = section["ids"][0]
+            section.insert(
+                1, addnodes.index(entries=[("single", w, at, "main", None) for w in words])
+            )
 
 
 class Mermaid(Directive):
@@ -90,4 +123,5 @@ def setup(app: Sphinx) -> None:
     """Registers what stands above."""
     app.add_html_math_renderer("mathml", (set_formula, None), (set_displayed_formula, None))
     app.add_directive("mermaid", Mermaid)
+    app.add_transform(SearchWords)
     app.connect("build-finished", copy_mermaid)

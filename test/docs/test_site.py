@@ -1,5 +1,6 @@
 """The site builds without a warning, and its pages load nothing from elsewhere."""
 
+import json
 import re
 import subprocess
 import sys
@@ -40,3 +41,15 @@ def test_pages_load_nothing_from_elsewhere(site):
 def test_mermaid_is_beside_the_pages(site):
     assert (site / "_static" / "mermaid" / "index.js").exists()
     assert '<pre class="mermaid">' in (site / "explanation" / "architecture.html").read_text()
+
+
+def test_search_finds_what_people_ask_for(site):
+    """Words that a page does not have lead to it all the same."""
+    from runpy import run_path
+
+    searched = run_path(str(ROOT / "docs" / "conf.py"))["SEARCHED"]
+    found = json.loads((site / "searchindex.js").read_text().removeprefix("Search.setIndex(")[:-1])
+    for page, words in searched.items():
+        number = found["docnames"].index(page)
+        for word in words:
+            assert number in [entry[0] for entry in found["indexentries"][word.lower()]], word
