@@ -124,12 +124,6 @@ def build(
 class Scene:
     """A scene to ask. It does not change: edits give another one.
 
-    >>> scene = load("scene.ws3d")
-    >>> scene.views, scene.frame_id, scene.warnings
-    (('cam_0', 'cam_1', 'cam_2'), 'base', ())
-    >>> scene.snapshot.alignment.metric
-    True
-
     Args:
         snapshot: what was built, or loaded.
         path: its file, if it has one.
@@ -143,22 +137,38 @@ class Scene:
 
     @property
     def snapshot(self) -> Snapshot:
-        """All that is known of it, as the rest of the package takes it."""
+        """All that is known of it, as the rest of the package takes it.
+
+        >>> load("scene.ws3d").snapshot.alignment.metric
+        True
+        """
         return self._snapshot
 
     @property
     def views(self) -> tuple[str, ...]:
-        """Names of its cameras."""
+        """Names of its cameras.
+
+        >>> load("scene.ws3d").views
+        ('cam_0', 'cam_1', 'cam_2')
+        """
         return self._snapshot.view_names
 
     @property
     def frame_id(self) -> str:
-        """Name of the frame of all points."""
+        """Name of the frame of all points.
+
+        >>> load("scene.ws3d").frame_id
+        'base'
+        """
         return self._snapshot.frame_id
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What its user should know, one sentence each."""
+        """What its user should know, one sentence each.
+
+        >>> load("scene.ws3d").warnings
+        ()
+        """
         return self._snapshot.warnings
 
     @cached_property
