@@ -11,6 +11,7 @@ from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.core.errors import ConfigError
 from wildseg3d_ros.core.files.text import read_yaml
 from wildseg3d_ros.core.settings import from_mapping, setting
+from wildseg3d_ros.core.types.working import MEGAPIXELS
 from wildseg3d_ros.masks.config import MaskConfig
 from wildseg3d_ros.masks.text.config import TextConfig
 from wildseg3d_ros.pairing.config import PairingConfig
@@ -29,7 +30,7 @@ class SceneConfig:
     alignment: AlignmentConfig = AlignmentConfig()
     index: IndexConfig = IndexConfig()
     max_megapixels: float = setting(
-        2.1,
+        MEGAPIXELS,
         "millions of pixels of an image that are worked on: larger images are reduced, with "
         "depth and intrinsics, while clicks and masks stay in the camera's own pixels; 0 = all",
         0.0,

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from wildseg3d_ros.alignment import align
-from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import (
     AlignmentError,
     DisconnectedViews,
@@ -108,7 +107,7 @@ def check_rig(views: Sequence[View], progress: Progress | None = None) -> Checke
     Raises:
         Cancelled: the caller asked to stop.
     """
-    views = [at_working_size(view, SceneConfig().max_megapixels) for view in views]  # as a build
+    views = [at_working_size(view) for view in views]  # as a build does
     report = judge(views)
     if report.finding is not None:
         why = "cameras that are wrong in a known way are not aligned"

@@ -7,8 +7,11 @@ import dataclasses
 from wildseg3d_ros.core.geometry.resizing import nearest, rescaled, size_within, smaller_image
 from wildseg3d_ros.core.types.views import View
 
+MEGAPIXELS = 2.1
+"""Millions of pixels of an image that are worked on, unless a setting says otherwise."""
 
-def at_working_size(view: View, megapixels: float) -> View:
+
+def at_working_size(view: View, megapixels: float = MEGAPIXELS) -> View:
     """The view, or a smaller copy that knows its camera's size.
 
     Args:
