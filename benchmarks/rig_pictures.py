@@ -67,6 +67,7 @@ def shelf_picture() -> Any:
         below.set_title(f"{name}, {views[moved].name}: median {median:.1f} mm", fontsize=9)
         for axis in (above, below):
             axis.tick_params(labelsize=6, length=2)
+    assert drawn is not None
     bar = figure.colorbar(drawn, ax=axes[1], extend="max")
     bar.set_label("distance to the surface that others measured [mm]", fontsize=8)
     return figure
@@ -127,7 +128,7 @@ def swapped_rig(views: Sequence[View]) -> NDArray[np.uint8]:
     for a, b in ((first, second), (second, first)):
         rig[a] = replace(views[a], world_from_cam_prior=views[b].world_from_cam_prior)
     with tempfile.TemporaryDirectory() as folder:
-        write_report(Path(folder), rig, check_rig(rig))
+        write_report(Path(folder), check_rig(rig))
         names = ("cameras_1.png", "cameras_2.png", "pair_01.png")
         *overviews, pair = (read_color(Path(folder) / name, upright=False) for name in names)
     # Of an overview the left half is from above.
@@ -140,4 +141,5 @@ def swapped_rig(views: Sequence[View]) -> NDArray[np.uint8]:
 def scaled(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The picture in the width of all of them."""
     height = round(picture.shape[0] * WIDTH / picture.shape[1])
-    return cv2.resize(picture, (WIDTH, height), interpolation=cv2.INTER_AREA)
+    smaller = cv2.resize(picture, (WIDTH, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(smaller, np.uint8)

@@ -77,7 +77,7 @@ def write(folder, views):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         checked = check_rig(views)
-        write_report(folder, views, checked)
+        write_report(folder, checked)
     page = Page(folder)
     for file in page.files:
         assert (folder / file).is_file(), file

@@ -95,7 +95,7 @@ def test_check_rig_names_the_mistake_and_builds_are_refused(world):
     assert report.verdict == "suspect"
     assert report.mistake == "inverse"
     views = recording(inverted).views
-    drawn = draw_check(views, check_rig(views)).all
+    drawn = draw_check(check_rig(views)).all
     assert [each.title for each in report.pictures] == [each.title for each in drawn]
     assert drawn[1].title == "All cameras without the mistake"
     for packed, true in zip(report.pictures, drawn, strict=True):

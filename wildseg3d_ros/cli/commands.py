@@ -100,7 +100,7 @@ def check(given: argparse.Namespace) -> int:
     with ProgressBar(given.quiet) as bar:
         checked = check_rig(recording.views, Progress(bar.report))
         if given.report:
-            write_report(given.report, recording.views, checked, Progress(bar.report))
+            write_report(given.report, checked, Progress(bar.report))
     doubts = [*checked.report.doubts, *unrelated_by_stereo(recording.views)]
     if given.json:
         print(json.dumps({**checked.to_dict(), "doubts": doubts}, indent=1))

@@ -53,8 +53,14 @@ class AlignedRig:
 
 @dataclass(frozen=True)
 class CheckedRig:
-    """What the views say of their cameras as given, and by how much an alignment moves them."""
+    """What the views say of their cameras as given, and by how much an alignment moves them.
 
+    Attributes:
+        views: that were compared: of large images, at the size that a build works on.
+        report, aligned: before and after alignment.
+    """
+
+    views: tuple[View, ...]
     report: RigReport
     aligned: AlignedRig
 
@@ -107,12 +113,12 @@ def check_rig(views: Sequence[View], progress: Progress | None = None) -> Checke
     Raises:
         Cancelled: the caller asked to stop.
     """
-    views = [at_working_size(view) for view in views]  # as a build does
+    views = tuple(at_working_size(view) for view in views)
     report = judge(views)
     if report.finding is not None:
         why = "cameras that are wrong in a known way are not aligned"
-        return CheckedRig(report, AlignedRig(None, why))
-    return CheckedRig(report, align_measured(views, progress))
+        return CheckedRig(views, report, AlignedRig(None, why))
+    return CheckedRig(views, report, align_measured(views, progress))
 
 
 def align_measured(views: Sequence[View], progress: Progress | None = None) -> AlignedRig:

@@ -47,19 +47,14 @@ class CheckPictures:
         return self.overviews + self.pairs
 
 
-def draw_check(
-    views: Sequence[View], checked: CheckedRig, progress: Progress | None = None
-) -> CheckPictures:
+def draw_check(checked: CheckedRig, progress: Progress | None = None) -> CheckPictures:
     """Draws cameras as they are given, without the mistake that was found, and, where none was,
     after the alignment of their depth.
-
-    Args:
-        views, checked: what was checked, and the verdict.
 
     Raises:
         Cancelled: the caller asked to stop.
     """
-    progress = progress or Progress()
+    views, progress = checked.views, progress or Progress()
     with progress.stage("pictures"):
         stages = _stages(views, checked.report, checked.aligned)
         # Features are compared by angles, for which a focal length that was found will do.

@@ -44,14 +44,12 @@ def check_folder(folder: Path) -> None:
         raise FileError(f"cannot write a report into '{folder}': '{there}' is read-only")
 
 
-def write_report(
-    folder: Path, views: Sequence[View], checked: CheckedRig, progress: Progress | None = None
-) -> None:
+def write_report(folder: Path, checked: CheckedRig, progress: Progress | None = None) -> None:
     """Writes ``index.html`` and its pictures; that an alignment failed is said on the page.
 
     Args:
         folder: made if it is not there; files of an earlier report are replaced.
-        views, checked: what was checked, and the verdict.
+        checked: the verdict.
 
     Raises:
         FileError: something cannot be written. Cancelled: the caller asked to stop.
@@ -60,11 +58,11 @@ def write_report(
         for stale in folder.glob(f"{kind}.png"):
             stale.unlink()
     thumbnails = [
-        Picture(f"Image of {view.name}", fitted(view.image, _THUMBNAIL)[0]) for view in views
+        Picture(f"Image of {view.name}", fitted(view.image, _THUMBNAIL)[0])
+        for view in checked.views
     ]
-    drawn = draw_check(views, checked, progress)
+    drawn = draw_check(checked, progress)
     text = page(
-        views,
         checked,
         _written(folder, "view_{:02d}.png", thumbnails),
         _written(folder, "cameras_{}.png", drawn.overviews),
@@ -84,14 +82,13 @@ def _written(folder: Path, name: str, pictures: Sequence[Picture]) -> list[_File
 
 
 def page(
-    views: Sequence[View],
     checked: CheckedRig,
     thumbnails: Sequence[_File],
     overviews: Sequence[_File],
     pairs: Sequence[_File],
 ) -> str:
     """The text of the page; see :func:`write_report`."""
-    aligned, cameras = checked.aligned, checked.cameras
+    aligned, cameras, views = checked.aligned, checked.cameras, checked.views
     worst_first = sorted(range(len(views)), key=lambda v: _ORDER.index(cameras[v].verdict))
     rows = "\n".join(_row(cameras[v], views[v], thumbnails[v]) for v in worst_first)
     said = checked.warnings or [SUMMARY[checked.verdict]]

@@ -160,16 +160,12 @@ class FileSource:
 
     def check(self) -> CameraCheck:
         """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
-        views = load_recording(self._path).views
-        checked = check_rig(views)
+        checked = check_rig(load_recording(self._path).views)
         return CameraCheck(
             checked.verdict,
             (*checked.warnings, *checked.report.doubts),
             checked.cameras,
-            tuple(
-                PackedPicture(each.title, jpeg(each.image))
-                for each in draw_check(views, checked).all
-            ),
+            tuple(PackedPicture(each.title, jpeg(each.image)) for each in draw_check(checked).all),
         )
 
     def robot(self) -> tuple[PlacedSolid, ...]:

@@ -88,7 +88,7 @@ class RigCheck:
         texts += rig.report.doubts
         stamps = [view.stamp_ns for view in views]
         stamp_ns = max(stamps, default=0)
-        drawn = draw_check(views, rig).all if pictures and views else ()
+        drawn = draw_check(rig).all if pictures and views else ()
         return CheckRig.Response(
             verdict=VERDICTS.index(rig.verdict),
             problems=list(dict.fromkeys(texts)),
