@@ -18,7 +18,14 @@ from wildseg3d_ros.rig.matches import Matches, pairs_to_match
 from wildseg3d_ros.rig.mistakes import Mistake
 from wildseg3d_ros.rig.plausible import of_geometry, of_image
 from wildseg3d_ros.rig.pose_error import most_likely_nearby
-from wildseg3d_ros.rig.report import CameraReport, Finding, RigReport, Verdict, percent
+from wildseg3d_ros.rig.report import (
+    ONLY_PLANES,
+    CameraReport,
+    Finding,
+    RigReport,
+    Verdict,
+    percent,
+)
 from wildseg3d_ros.rig.surfaces import Surfaces
 
 _CLEARLY = 0.75
@@ -294,7 +301,7 @@ def _verdict(own: Evidence) -> tuple[Verdict, str]:
     if own.total < _TOLD:
         return "unchecked", "too little in common with others"
     if own.sure.sum() < _TOLD:
-        return "unchecked", "only a plane in common with others"
+        return "unchecked", ONLY_PLANES
     # Of a camera that was moved planes still agree, and a little more by chance.
     tell = own.log_ratio >= _TOLD
     agree = (own.agreeing[tell] / own.compared[tell]).max(initial=0.0)

@@ -21,6 +21,9 @@ SUMMARY: dict[str, str] = {
 }
 """What is said of a verdict that nothing else explains."""
 
+ONLY_PLANES = "only a plane in common with others"
+"""Why a camera is unchecked that may be slid along it."""
+
 
 @dataclass(frozen=True)
 class CameraReport:
@@ -220,6 +223,8 @@ class RigReport:
             ours = known[theirs.name]
             verdict, why = theirs.verdict, theirs.why
             doubted = verdict in ("ok", "unchecked") and ours.verdict == "suspect"
+            # Planes agree with each other wherever they are slid to.
+            doubted |= verdict == "ok" and ours.why == ONLY_PLANES
             checked = ours.verdict == "ok" and theirs.name in as_given
             if doubted or (verdict == "unchecked" and checked):
                 verdict, why = ours.verdict, ours.why
