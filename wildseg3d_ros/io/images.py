@@ -19,17 +19,16 @@ from wildseg3d_ros.core.files.pictures import (
     ImageHead,
     decode_image,
     image_head,
+    in_rgb,
 )
 from wildseg3d_ros.core.files.reading import opened, shown
 from wildseg3d_ros.core.files.writing import write_bytes
-from wildseg3d_ros.core.geometry.depth import unsaturated
+from wildseg3d_ros.core.geometry.depth import EVERY_STEP, looked_up, unsaturated
 
 _OF_DEPTH = re.compile(r"(?i)(^|[\W_])depth($|[\W_\d])")
 """What drivers write into the names of pictures of depth, which may be of 8 bits."""
 _AT_ONCE = 1 << 20
 """Pixels of depth that are brought to metres at once: they become doubles in between."""
-_ROWS = 256
-"""Of an image whose colours are brought into order at once."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -70,11 +69,7 @@ class ImageFile:
     def color(self, upright: bool) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB, as stored or rotated as EXIF says; raises FileError."""
         flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        image = np.asarray(self.pixels(flags, keeps=3), np.uint8)
-        for at in range(0, len(image), _ROWS):  # in place: no second image in memory
-            part = image[at : at + _ROWS]
-            part[:] = cv2.cvtColor(part, cv2.COLOR_BGR2RGB)
-        return image
+        return in_rgb(np.asarray(self.pixels(flags, keeps=3), np.uint8))
 
 
 def read_color(path: Path, upright: bool) -> NDArray[np.uint8]:
@@ -96,7 +91,7 @@ def read_depth(path: Path, unit: float) -> NDArray[np.float32]:
     Raises:
         FileError: missing or unreadable. InputError: not one channel of 16 bits or more.
     """
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         depth = read_npy(path, "depth", ErrorCode.BAD_DEPTH)
     else:
         depth = ImageFile.read(path).pixels(cv2.IMREAD_UNCHANGED, keeps=4)
@@ -124,9 +119,8 @@ def read_depth(path: Path, unit: float) -> NDArray[np.float32]:
                 part = slice(at, at + _AT_ONCE)
                 out[part] = unsaturated(steps[part]) * np.float64(unit)
             return metres
-        # All that 16 bits can say, looked up: a third of the time for an image.
-        steps = unsaturated(np.arange(1 << 16, dtype=np.uint16))
-        return (steps * np.float64(unit)).astype(np.float32)[depth]
+        table = unsaturated(EVERY_STEP) * np.float64(unit)
+        return looked_up(depth, table.astype(np.float32))
 
 
 def read_labels(path: Path, keeps: int = 2) -> NDArray:

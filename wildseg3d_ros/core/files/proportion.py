@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-_ANYWAY = 600_000_000
+_ANYWAY = 450_000_000
 """Bytes of images kept in memory whatever their files have: with one that is decoded, and all that
-is imported, less than a gigabyte."""
+is imported, less than 700 MB."""
 _RATIO = 100
 """Bytes beside, for each of the files: photographs have 10 to 30, simulated images about 50, drawn
 ones of few colours 400."""
-_TIMES, _DEFLATED = 5, 1040
+_TIMES, _DEFLATED = 7, 1040
 """As much may be decoded: times what may be kept anyway, and bytes for each byte of the files. It
 takes time alone, and Deflate packs by at most 1032."""
 ALLOWED = "WILDSEG3D_IMAGES_MB"
