@@ -290,7 +290,7 @@ def _webp_pixels(data: bytes | memoryview) -> int:
     at, held = 12, 0
     while at + 8 <= len(data):
         kind, size = _RIFF(data, at)
-        held += size if kind in (b"VP8 ", b"VP8L", b"ALPH") else 0
+        held += size if kind in (b"VP8 ", b"VP8L") else 0
         at += 8 + size + size % 2
     return _stored(data, held)
 
