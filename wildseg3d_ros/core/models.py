@@ -153,7 +153,7 @@ def call(who: str, network: Callable[..., Any], *given: Any, **named: Any) -> An
 
 
 @contextmanager
-def made_of(who: str, remedy: Callable[[], str]) -> Iterator[None]:
+def made_of(who: str, remedy: Callable[[], str], always: bool = False) -> Iterator[None]:
     """What goes wrong while a network is made of files is said in one line.
 
     What a description says is handed to Python and PyTorch, which raise what they like about it.
@@ -161,17 +161,17 @@ def made_of(who: str, remedy: Callable[[], str]) -> Iterator[None]:
     Args:
         who: the weights, for error text.
         remedy: how to come by others.
+        always: whether errors of files of this package lack the remedy, too.
 
     Raises:
-        FileError: instead of any error that is none of this package's, and with the remedy.
+        FileError: instead of any error that is none of this package's.
     """
     try:
         yield
-    except FileError as error:
-        text, way_out = str(error), remedy()
-        raise FileError(text if way_out in text else f"{text}; {way_out}") from error
-    except WildSeg3DError:
-        raise
+    except WildSeg3DError as error:
+        if not (always and isinstance(error, FileError)):
+            raise
+        raise FileError(f"{error}; {remedy()}") from error
     except Exception as error:
         if ran_out_of_memory(error):
             raise

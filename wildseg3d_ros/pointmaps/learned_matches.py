@@ -163,7 +163,7 @@ def _load(kind: Any, weights: str, setting: str) -> Any:
         )
 
     file = find_weights(weights, "EfficientLoFTR", (WEIGHTS, DESCRIPTION), remedy)
-    with made_of(f"weights of EfficientLoFTR from '{weights}'", remedy):
+    with made_of(f"weights of EfficientLoFTR from '{weights}'", remedy, always=True):
         network, report = build(kind, read_checkpoint(file), torch.float32)
         if said := lacking(report):
             raise FileError(

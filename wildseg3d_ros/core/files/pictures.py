@@ -149,7 +149,8 @@ def decode_image(
         held = head.held
         if head.kind == "PNG":
             held = _check_chunks(memoryview(data))
-        take(pixels * head.bits // 8, pixels * keeps, held, file)
+        made = head.bits // 8 if flags == cv2.IMREAD_UNCHANGED else 3
+        take(pixels * made, pixels * keeps, held, file)
         with _quiet():
             image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except (ValueError, cv2.error) as error:

@@ -182,7 +182,7 @@ def _load(name: str, checkpoint: Checkpoint, dtype: torch.dtype, published: Publ
 @contextmanager
 def _clear_errors(file: Path, published: Published) -> Iterator[None]:
     """Makes errors of loading say what is missing, and the way out."""
-    with made_of(f"{published.title} weights '{file}'", published.remedy):
+    with made_of(f"{published.title} weights '{file}'", published.remedy, always=True):
         try:
             yield
         except ImportError as error:
