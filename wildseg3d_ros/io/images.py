@@ -19,7 +19,6 @@ from wildseg3d_ros.core.files.pictures import (
     ImageHead,
     decode_image,
     image_head,
-    in_rgb,
 )
 from wildseg3d_ros.core.files.reading import opened, shown
 from wildseg3d_ros.core.files.writing import write_bytes
@@ -29,6 +28,8 @@ _OF_DEPTH = re.compile(r"(?i)(^|[\W_])depth($|[\W_\d])")
 """What drivers write into the names of pictures of depth, which may be of 8 bits."""
 _AT_ONCE = 1 << 20
 """Pixels of depth that are brought to metres at once: they become doubles in between."""
+_ROWS = 256
+"""Of an image whose colours are brought into order at once."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -69,7 +70,11 @@ class ImageFile:
     def color(self, upright: bool) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB, as stored or rotated as EXIF says; raises FileError."""
         flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        return in_rgb(np.asarray(self.pixels(flags, keeps=3), np.uint8))
+        image = np.asarray(self.pixels(flags, keeps=3), np.uint8)
+        for at in range(0, len(image), _ROWS):  # in place: no second image in memory
+            part = image[at : at + _ROWS]
+            part[:] = cv2.cvtColor(part, cv2.COLOR_BGR2RGB)
+        return image
 
 
 def read_color(path: Path, upright: bool) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError
-from wildseg3d_ros.core.files.pictures import decode_image, in_rgb
+from wildseg3d_ros.core.files.pictures import decode_image
 from wildseg3d_ros.core.files.reading import shown
 from wildseg3d_ros.core.geometry.depth import EVERY_STEP, looked_up
 from wildseg3d_ros.streams.images import MOST_DEPTH, bayer_code, check_depth_size, metres
@@ -46,7 +46,7 @@ def rgb_from_compressed(message: CompressedMessage, who: str) -> NDArray[np.uint
     if decoded.dtype == np.uint16:
         decoded = (decoded >> 8).astype(np.uint8)
     if mosaic is None or decoded.ndim == 3:
-        return in_rgb(np.ascontiguousarray(decoded[..., :3], np.uint8))
+        return np.asarray(cv2.cvtColor(decoded[..., :3], cv2.COLOR_BGR2RGB), np.uint8)
     return np.asarray(cv2.cvtColor(decoded, mosaic), np.uint8)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError
 from wildseg3d_ros.core.files.reading import shown
-from wildseg3d_ros.core.geometry.depth import EVERY_STEP, looked_up, unsaturated
+from wildseg3d_ros.core.geometry.depth import unsaturated
 from wildseg3d_ros.streams.messages import ImageMessage
 
 ChannelOrder = Literal["bgr", "rgb"]
@@ -180,10 +180,10 @@ def depth_from_image(message: ImageMessage, who: str, scale: float = 0.0) -> NDA
 def metres(pixels: NDArray, scale: float) -> NDArray[np.float32]:
     """Depth in metres of uint16 or float32 pixels; with a scale of 0, as REP 118 has their units:
     integers are millimetres, floats are metres."""
-    if pixels.dtype == np.uint16:
-        steps = unsaturated(EVERY_STEP).astype(np.float32)
-        return looked_up(pixels, steps * np.float32(scale or 0.001))
-    return pixels.astype(np.float32) * np.float32(scale or 1.0)
+    scale = scale or (0.001 if pixels.dtype == np.uint16 else 1.0)
+    depth = unsaturated(pixels).astype(np.float32)
+    depth *= np.float32(scale)
+    return depth
 
 
 def check_depth_size(height: int, width: int, who: str) -> None:

@@ -23,8 +23,6 @@ from wildseg3d_ros.core.files.reading import MIB
 READABLE = "PNG, JPEG, TIFF, WebP, BMP, PGM or PPM"
 LARGEST_FILE = 512 * MIB
 MOST_PIXELS = 85_000_000
-_ROWS = 256
-"""Of an image whose colours are brought into order at once."""
 _CHUNK, _CHECKSUM = struct.Struct(">I4s").unpack_from, struct.Struct(">I").unpack_from
 """Of a PNG, which has a chunk for each 8 kB."""
 _RIFF = struct.Struct("<4sI").unpack_from
@@ -158,14 +156,6 @@ def decode_image(
         raise InputError(f"{who}: {reason}", ErrorCode.BAD_IMAGE) from error
     if image is None:
         raise InputError(f"{who}: it is truncated or damaged", ErrorCode.BAD_IMAGE)
-    return image
-
-
-def in_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """An (H, W, 3) BGR image, its colours brought into order in place: no second one in memory."""
-    for at in range(0, len(image), _ROWS):
-        part = image[at : at + _ROWS]
-        part[:] = cv2.cvtColor(part, cv2.COLOR_BGR2RGB)
     return image
 
 
