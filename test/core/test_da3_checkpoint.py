@@ -183,6 +183,8 @@ def test_load_refuses_another_model(spoil):
         ({"out_layers": [1, 2]}, "heads read the layers .1, 2."),
         ({"out_layers": "all"}, "heads read the layers all"),
         ({"out_layers": [3, 5, 7, 10]}, "four of the 10 layers"),
+        ({"out_layers": [3, 7, 7, 9]}, "each once"),
+        ({"out_layers": [3, -1, 7, 9]}, "each once"),
     ],
 )
 def test_load_refuses_a_description_that_contradicts(spoil, net, reason):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wildseg3d_ros.core.errors import InputError
+from wildseg3d_ros.core.errors import FileError, InputError
 
 
 def test_load_folder_windows_paths(folder):
@@ -16,6 +16,32 @@ def test_load_folder_windows_paths(folder):
     assert [view.name for view in recording.views] == ["left", "right"]
     assert recording.views[1].depth is not None
     assert recording.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        (
+            r"C:\shots\0.png",
+            r"names 'C:\\shots\\0.png', which does not exist here: it is of a Win",
+        ),
+        ("images/RIGHT.png", "'right.png' does: the case differs"),
+    ],
+)
+def test_load_folder_hints_at_the_path_that_was_meant(folder, path, says):
+    folder.frame["file_path"] = path
+    with pytest.raises(FileError, match=says):
+        folder.load(strict=True)
+
+
+@pytest.mark.parametrize("where", ["frame_id", "object_names", "file_path"])
+def test_load_folder_names_a_text_that_cannot_be_written(folder, where):
+    text = "base\ud800"
+    (folder.meta if where == "object_names" else folder.frame)[where] = (
+        {"1": text} if where == "object_names" else text
+    )
+    with pytest.raises(FileError, match="has half of a character .a lone surrogate.: 'base"):
+        folder.load()
 
 
 def test_load_folder_rounded_matrix(folder):

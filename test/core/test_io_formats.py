@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 
@@ -296,7 +297,6 @@ MISSING = {
     ("llff", "images/view_1.png"): "poses of 3 images, but .* holds 2",
     ("bop", "scene_camera.json"): "a BOP scene lacks 'scene_camera.json': .* holds",
     ("bop", "rgb"): "image folder of a BOP scene .* is missing",
-    ("bop", "mask_visib"): "a BOP scene lacks '00000._000000.png'",
     ("scannet", "depth"): "ScanNet's layout lacks 'depth'",
     ("scannet", "pose"): "ScanNet's layout lacks 'pose'",
     ("scannet", "intrinsic/intrinsic_depth.txt"): "lacks 'intrinsic_depth.txt'",
@@ -389,6 +389,55 @@ def test_load_folder_bop_without_truth(written, tmp_path):
     assert recording.object_masks == (None, None, None)
     assert all(view.world_from_cam_prior is None for view in recording.views)
     assert "has no scene_gt.json" in recording.warnings[0]
+
+
+def test_load_folder_bop_in_tiff_and_without_masks(truth, written, tmp_path):
+    """As ITODD has images and depth."""
+    folder = tmp_path / "scene"
+    shutil.copytree(written["bop"], folder)
+    (folder / "rgb").rename(folder / "gray")
+    for path in [*(folder / "gray").iterdir(), *(folder / "depth").iterdir()]:
+        cv2.imwrite(str(path.with_suffix(".tif")), cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
+        path.unlink()
+    shutil.rmtree(folder / "mask_visib")
+    found, expected = load_folder(folder), load_folder(written["bop"])
+    for view, other in zip(found.views, expected.views, strict=True):
+        np.testing.assert_array_equal(view.depth, other.depth)
+        np.testing.assert_array_equal(view.image, other.image)
+    assert found.object_masks == (None, None, None)
+    assert found.warnings == ("a BOP scene has no mask_visib/, and gives no object masks",)
+
+
+ALSO_READ = {
+    ("scannet", "intrinsic/intrinsic_color.txt"): lambda text: "\n".join(
+        " ".join(line.split()[:3]) for line in text.splitlines()[:3]
+    ),
+    ("tum", "calibration.txt"): lambda text: text + " 0 0 0 0 0",
+    ("colmap text", "sparse/0/images.txt"): lambda text: text.replace(" ", "\t"),
+}
+
+
+@pytest.mark.parametrize("case", ALSO_READ, ids="-".join)
+def test_load_folder_of_other_writers_of_a_layout(case, written, tmp_path):
+    name, part = case
+    folder = shutil.copytree(written[name], tmp_path / "scene")
+    (folder / part).write_text(ALSO_READ[case]((folder / part).read_text()))
+    for view, other in zip(
+        load_folder(folder).views, load_folder(written[name]).views, strict=True
+    ):
+        np.testing.assert_allclose(view.K, other.K)
+        np.testing.assert_allclose(view.world_from_cam_prior, other.world_from_cam_prior)
+        np.testing.assert_array_equal(view.image, other.image)
+
+
+def test_load_folder_tum_undoes_a_lens(truth, written, tmp_path):
+    folder = shutil.copytree(written["tum"], tmp_path / "scene")
+    path = folder / "calibration.txt"
+    path.write_text(path.read_text().strip() + " 0.1 0 0 0 0")
+    assert (load_folder(folder).views[0].image != truth.views[0].image).any()
+    path.write_text(path.read_text() + " 1")
+    with pytest.raises(FileError, match=r"fx fy cx cy, and of a lens k1 .* 1x4 or 1x9 numbers"):
+        load_folder(folder, strict=True)
 
 
 def test_load_folder_a_list_of_many_numbers_takes_no_memory(written, tmp_path):

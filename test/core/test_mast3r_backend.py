@@ -14,7 +14,13 @@ from wildseg3d_ros import cli  # noqa: E402
 from wildseg3d_ros.config import SceneConfig  # noqa: E402
 from wildseg3d_ros.core import devices  # noqa: E402
 from wildseg3d_ros.core.components import components  # noqa: E402
-from wildseg3d_ros.core.errors import ConfigError, ErrorCode, InputError, WildSeg3DError  # noqa: E402
+from wildseg3d_ros.core.errors import (  # noqa: E402
+    ConfigError,
+    ErrorCode,
+    FileError,
+    InputError,
+    WildSeg3DError,
+)
 from wildseg3d_ros.core.progress import Progress  # noqa: E402
 from wildseg3d_ros.core.types import View  # noqa: E402
 from wildseg3d_ros.io.folder import Recording, load_folder, write_folder  # noqa: E402
@@ -238,9 +244,9 @@ class TestMemory:
         with pytest.raises(WildSeg3DError, match=r"one of the images at a time.*image_size lower"):
             predict(make(), scene.views)
 
-    def test_inference_raises_other_defects(self, make, scene, limited):
+    def test_inference_says_what_weights_do_not_bear_out(self, make, scene, limited):
         limited(0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-        with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        with pytest.raises(FileError, match="MASt3R weights do not run.*cannot be multiplied"):
             predict(make(), scene.views)
 
 

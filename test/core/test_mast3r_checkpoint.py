@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import datetime as dt
 import logging
 import pickle
@@ -103,10 +104,17 @@ def test_load_network_pth_with_plain_values_of_other_libraries(checkpoint, tmp_p
     assert_is_tiny(load(path))
 
 
-def test_load_network_pth_names_the_type_that_it_refuses(checkpoint, tmp_path):
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        (dt.timedelta(1), r"datetime\.timedelta"),
+        (collections.defaultdict(int), r"builtins\.int, collections\.defaultdict"),
+    ],
+)
+def test_load_network_pth_names_the_type_that_it_refuses(value, named, checkpoint, tmp_path):
     path = tmp_path / "trained.pth"
-    torch.save({"model": checkpoint[1], "when": dt.timedelta(1)}, path)
-    with pytest.raises(FileError, match=r"has datetime\.timedelta, which is not among the types"):
+    torch.save({"model": checkpoint[1], "when": value}, path)
+    with pytest.raises(FileError, match=rf"has {named}, which is not among the types"):
         load(path)
 
 

@@ -265,6 +265,28 @@ def sizes_way(rng: random.Random, network: Path) -> None:
     path.write_text(json.dumps(value))
 
 
+def lists_way(rng: random.Random, network: Path) -> None:
+    """Lists of a description with entries that are twice there, missing, too many or of no use."""
+    path = network / "config.json"
+    value = json.loads(path.read_text())
+    lists = [part for part in _parts(value) if isinstance(part, list)]
+    for part in rng.sample(lists, min(len(lists), rng.choice([1, 1, 2]))):
+        odd = rng.choice([-1, -3, 0, 1, 3, 1000, 0.5, None, "x", [], [1, 1], {}, True])
+        changed = [
+            part[:-1], part[1:], part + part[-1:], part[::-1], [], [odd], [odd] * len(part),
+            [rng.choice(part or [1])] * len(part), *([*part[:k], odd, *part[k + 1 :]] for k in
+            range(len(part))),
+        ]  # fmt: skip
+        part[:] = rng.choice(changed)
+    path.write_text(json.dumps(value))
+
+
+def _parts(value: object) -> list:
+    """A value and all that lies in it."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [value, *(part for each in inner for part in _parts(each))]
+
+
 def code_way(rng: random.Random, network: Path) -> None:
     path = network / "config.json"
     path.write_bytes(described_code(rng, path.read_bytes()))
@@ -318,7 +340,7 @@ KINDS: dict[str, tuple[Callable, tuple[Callable, ...]]] = {
     "pairs": (pairs_case, ZIPS),
     "yaml": (yaml_case, (alias_way, scalar_way, group_way, deep_way, not_there)),
     "checkpoint": (checkpoint_case, (layers_way, small_way, noise_way, config_way, not_there)),
-    "network": (network_case, (sizes_way, sizes_way, sizes_way, described_way, stored_way)),
+    "network": (network_case, (sizes_way, sizes_way, lists_way, described_way, stored_way)),
     "dataset": (dataset_case, FORMAT_WAYS),
     **({"bag": (bag_case, BAG_WAYS)} if HAS_BAGS else {}),
     "bomb": (any_bomb, (*RECORDINGS, *FILES)),
@@ -326,7 +348,7 @@ KINDS: dict[str, tuple[Callable, tuple[Callable, ...]]] = {
     **{
         kind: (
             partial(network_case, kind=kind),
-            (sizes_way, sizes_way, code_way, described_way, stored_way),
+            (sizes_way, lists_way, code_way, described_way, stored_way),
         )
         for kind in NETWORKS
     },

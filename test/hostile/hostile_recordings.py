@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 from spoilt import BYTES, VALUES, json_spoilt, large_npy, large_png, no_file, spoilt_value
 
@@ -21,7 +22,7 @@ from wildseg3d_testing.scenes import construct_scene
 try:
     from backports import zstd
 
-    from wildseg3d_testing.bags import fixed_cameras, write_bag
+    from wildseg3d_testing.bags import compressed, fixed_cameras, write_bag
 except ModuleNotFoundError:  # of the extra 'bags'
     HAS_BAGS = False
 else:
@@ -360,6 +361,32 @@ def message_way(rng: random.Random, bag: Path) -> None:
 
 
 @cache
+def picture(side: int, channels: int) -> bytes:
+    """A flat PNG: of bytes of colour, or of 16-bit depth."""
+    shape = (side, side) if channels == 1 else (side, side, channels)
+    pixels = np.full(shape, 900, np.uint16) if channels == 1 else np.zeros(shape, np.uint8)
+    return cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
+
+
+def pictures_way(rng: random.Random, bag: Path) -> None:
+    """Pictures of kilobytes with millions of pixels, as colour or as depth."""
+    shutil.rmtree(bag)
+    side, wild = rng.choice([3500, 9000, 20_000]), rng.choice(["color", "depth", "both"])
+    kind = rng.choice(["16UC1; compressedDepth png", "32FC1; compressedDepth png"])
+    messages = []
+    for topic, stamp_ns, message in fixed_cameras(views(), moments=1):
+        is_depth = "depth" in topic
+        if topic.endswith("/image_raw") and wild in ("both", "depth" if is_depth else "color"):
+            topic = f"{topic}/compressed{'Depth' * is_depth}"
+            data = picture(side, 1 if is_depth else 3)
+            data = struct.pack("<iff", 0, 100.0, 1.0) * is_depth + data
+            layout = kind if is_depth else "rgb8; png compressed bgr8"
+            message = compressed(data, layout, message.header.frame_id, stamp_ns)
+        messages.append((topic, stamp_ns, message))
+    write_bag(bag, messages, rng.choice(["mcap", "sqlite3"]))
+
+
+@cache
 def views() -> tuple:
     return construct_scene(views=3, width=64, height=48).views
 
@@ -390,4 +417,5 @@ BAG_WAYS = (
     message_way,
     qualities_way,
     holes_way,
+    pictures_way,
 )

@@ -213,15 +213,16 @@ def test_masks_that_are_let_go_do_not_count(tmp_path, monkeypatch):
         with proportion.one_recording(ratio=0):
             return load_folder(tmp_path)
 
-    monkeypatch.setattr(proportion, "_ANYWAY", 200 * 100 * (3 + 2))
+    # What is kept, and a mask that is decoded.
+    monkeypatch.setattr(proportion, "_ANYWAY", 200 * 100 * (3 + 2 + 1))
     assert len(load().views) == 1
-    monkeypatch.setattr(proportion, "_ANYWAY", 200 * 100 * (3 + 2) - 1)
+    monkeypatch.setattr(proportion, "_ANYWAY", 200 * 100 * (3 + 2 + 1) - 1)
     with pytest.raises(FileError, match=r"kept.*set the environment variable WILDSEG3D_IMAGES_MB"):
         load()
     monkeypatch.setenv(proportion.ALLOWED, "1")
     assert len(load().views) == 1
     monkeypatch.delenv(proportion.ALLOWED)
-    monkeypatch.setattr(proportion, "_ANYWAY", 200 * 100 * (3 + 2))
+    monkeypatch.setattr(proportion, "_ANYWAY", 200 * 100 * (3 + 2 + 1))
     monkeypatch.setattr(proportion, "_TIMES", 1)
     monkeypatch.setattr(proportion, "_DEFLATED", 0)
     with pytest.raises(FileError, match="decoded.*out of proportion"):

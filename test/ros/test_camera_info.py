@@ -96,7 +96,12 @@ def test_lens_from_info_coefficients_of_other_counts(model):
 
 @pytest.mark.parametrize(
     ("model", "same"),
-    [("radtan", "plumb_bob"), ("Brown_Conrady", "plumb_bob"), ("kannala_brandt", "equidistant")],
+    [
+        ("radtan", "plumb_bob"),
+        ("Brown_Conrady", "plumb_bob"),
+        ("kannala_brandt", "equidistant"),
+        ("kannala_brandt4", "equidistant"),
+    ],
 )
 def test_lens_from_info_other_names(model, same):
     """And zeros beyond the coefficients: realsense2_camera gives equidistant five."""

@@ -207,6 +207,20 @@ def test_compressed_image_bomb():
         rgb_from_compressed(bomb, WHO)
 
 
+@pytest.mark.parametrize("coder", ["png", "rvl"])
+def test_depth_from_compressed_of_more_pixels_than_a_camera_has(coder):
+    """As large as an image that is read, and refused before it is decoded."""
+    sizes = {
+        "png": b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 4097, 3200, 16, 0, 0, 0, 0),
+        "rvl": struct.pack("<II", 4097, 3200),
+    }
+    data = array.array("B", bytes(12) + sizes[coder] + bytes(100))
+    bomb = CompressedImage(format=f"32FC1; compressedDepth {coder}", data=data)
+    with pytest.raises(InputError, match="4097x3200 pixels.*at most 13 megapixels"):
+        depth_from_compressed(bomb, WHO)
+
+
 @pytest.mark.parametrize(
     ("layout", "data"),
     [

@@ -214,6 +214,13 @@ def test_run_node_parameter_files_are_refused_in_one_line(content, text, signals
     assert "/src/" not in line
 
 
+def test_run_node_names_arguments_that_it_does_not_know(signals, capfd):
+    words = ["--foo", "--ros-args", "-p", "cameras:=[a]", "--", "bar"]
+    assert run_node(lambda: pytest.fail("it starts"), words, "what --help prints") == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "BAD_CONFIG: unknown arguments: --foo bar;" in line
+
+
 def test_scene_node_help(start):
     node = start("scene_node", "--help")
     assert node.wait() == 0

@@ -1,4 +1,4 @@
-"""Models of transformers, from files that may be anything.
+"""Networks from files that may be anything: what they raise, and models of transformers.
 
 transformers reads a description of a network unguarded, and builds whatever it says: a folder of
 kilobytes could take all memory, or hours. Here what the description asks for is held against the
@@ -11,7 +11,7 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +110,12 @@ def build(
     if config.get("model_type") != kind.model_type:
         parts = (part for part in config.values() if isinstance(part, dict))
         config = next((p for p in parts if p.get("model_type") == kind.model_type), config)
-    with _no_larger_than(checkpoint), _without_the_hub(), warnings.catch_warnings():
+    with (
+        _no_larger_than(checkpoint),
+        _without_the_hub(),
+        _quiet(),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")  # what is empty or missing is named
         return model_class.from_pretrained(
             None,
@@ -133,19 +138,76 @@ def call(who: str, network: Callable[..., Any], *given: Any, **named: Any) -> An
     Raises:
         FileError: it cannot be run as it is described.
     """
-    import torch
-
     try:
         return network(*given, **named)
-    except (WildSeg3DError, torch.OutOfMemoryError):
+    except WildSeg3DError:
         raise
     # What tensors do not bear out shows first here, as any error.
     except Exception as error:
-        said = (str(error).strip() or repr(error)).splitlines()[0]
+        if ran_out_of_memory(error):
+            raise
         raise FileError(
-            f"{who} do not run as their {DESCRIPTION} says ({shown(said)}); fetch both files "
+            f"{who} do not run as their {DESCRIPTION} says ({_said(error)}); fetch both files "
             "again, from one place"
         ) from error
+
+
+@contextmanager
+def made_of(who: str, remedy: Callable[[], str], always: bool = False) -> Iterator[None]:
+    """What goes wrong while a network is made of files is said in one line.
+
+    What a description says is handed to Python and PyTorch, which raise what they like about it.
+
+    Args:
+        who: the weights, for error text.
+        remedy: how to come by others.
+        always: whether errors of files of this package lack the remedy, too.
+
+    Raises:
+        FileError: instead of any error that is none of this package's.
+    """
+    try:
+        yield
+    except WildSeg3DError as error:
+        if not (always and isinstance(error, FileError)):
+            raise
+        raise FileError(f"{error}; {remedy()}") from error
+    except Exception as error:
+        if ran_out_of_memory(error):
+            raise
+        raise FileError(f"cannot load {who} ({_said(error)}); {remedy()}") from error
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory did not suffice, on a processor or on a GPU."""
+    import torch
+
+    # torch has no class for failures of its allocator on the processor.
+    text = str(error)
+    on_cpu = "can't allocate memory" in text or "not enough memory" in text
+    return on_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)
+
+
+def _said(error: Exception) -> str:
+    """What an error says, in one line: a description's first line may only name a class."""
+    lines = [line.strip() for line in str(error).strip().splitlines()[:2]]
+    text = " ".join(lines)
+    return shown(text if text not in ("", "None") else repr(error))
+
+
+def lacking(report: Mapping[str, Any], apart: Collection[str] = ()) -> str:
+    """What a network that was built lacks of its weights, in a few words; empty if nothing.
+
+    Args:
+        report: of :func:`build`.
+        apart: names of tensors that may be missing.
+    """
+    missing = sorted(set(report["missing_keys"]) - set(apart))
+    other = [
+        f"{key} of {list(had)} for {list(made)}" for key, had, made in report["mismatched_keys"]
+    ]
+    counted = (missing, "tensors are missing"), (other, "tensors are of another shape")
+    return ", ".join(f"{len(some)} {what}, such as {some[:3]}" for some, what in counted if some)
 
 
 def read_tokenizer(folder: Path) -> Any:
@@ -166,7 +228,7 @@ def read_tokenizer(folder: Path) -> Any:
         else:
             read_bytes(path, "part of the tokenizer", 16 * MIB)
     # What is not known is an error: a folder's own code is not run, and nobody is asked for it.
-    with _without_the_hub():
+    with _without_the_hub(), _quiet():
         return transformers.AutoTokenizer.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False
         )
@@ -216,6 +278,25 @@ def _without_the_hub() -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = was
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps transformers and the hub from writing to the terminal."""
+    import transformers
+    from huggingface_hub.utils import are_progress_bars_disabled
+
+    verbosity, were_off = transformers.logging.get_verbosity(), are_progress_bars_disabled()
+    transformers.logging.set_verbosity_error()
+    if not were_off:
+        transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+        # Where the environment has them off, turning them on is a warning.
+        if not were_off:
+            transformers.logging.enable_progress_bar()
 
 
 @contextmanager

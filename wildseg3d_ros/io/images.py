@@ -22,7 +22,7 @@ from wildseg3d_ros.core.files.pictures import (
 )
 from wildseg3d_ros.core.files.reading import opened, shown
 from wildseg3d_ros.core.files.writing import write_bytes
-from wildseg3d_ros.core.geometry.depth import unsaturated
+from wildseg3d_ros.core.geometry.depth import EVERY_STEP, looked_up, unsaturated
 
 _OF_DEPTH = re.compile(r"(?i)(^|[\W_])depth($|[\W_\d])")
 """What drivers write into the names of pictures of depth, which may be of 8 bits."""
@@ -96,7 +96,7 @@ def read_depth(path: Path, unit: float) -> NDArray[np.float32]:
     Raises:
         FileError: missing or unreadable. InputError: not one channel of 16 bits or more.
     """
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         depth = read_npy(path, "depth", ErrorCode.BAD_DEPTH)
     else:
         depth = ImageFile.read(path).pixels(cv2.IMREAD_UNCHANGED, keeps=4)
@@ -124,9 +124,8 @@ def read_depth(path: Path, unit: float) -> NDArray[np.float32]:
                 part = slice(at, at + _AT_ONCE)
                 out[part] = unsaturated(steps[part]) * np.float64(unit)
             return metres
-        # All that 16 bits can say, looked up: a third of the time for an image.
-        steps = unsaturated(np.arange(1 << 16, dtype=np.uint16))
-        return (steps * np.float64(unit)).astype(np.float32)[depth]
+        table = unsaturated(EVERY_STEP) * np.float64(unit)
+        return looked_up(depth, table.astype(np.float32))
 
 
 def read_labels(path: Path, keeps: int = 2) -> NDArray:

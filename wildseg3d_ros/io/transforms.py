@@ -20,7 +20,7 @@ from wildseg3d_ros.core.geometry.lens import Lens, resampled
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.core.types.views import check_pose
-from wildseg3d_ros.io.formats.base import IGNORE, Frames
+from wildseg3d_ros.io.formats.base import IGNORE, Frames, alike
 from wildseg3d_ros.io.frames import chosen_frames, read_each, unique_names
 from wildseg3d_ros.io.images import SUFFIXES, ImageFile, read_depth, read_labels
 
@@ -107,6 +107,8 @@ _ALIKE = {
     "object_mask_path": "instancemask|labelmask|segmentation",
 }
 """What keys of still others have in them."""
+_OF_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+"""How a path begins that only the machine has which wrote it: a drive, or a share."""
 _MOST_KEYS, _LONGEST_KEY = 50, 60
 """Keys that are looked at, and characters of one: of what is not read there may be any number."""
 
@@ -178,6 +180,7 @@ def _slashed(file: Path, frame: Mapping[str, Any]) -> Mapping[str, Any]:
         for key in ("file_path", "depth_file_path", "object_mask_path")
         if isinstance(path := frame.get(key), str)
         and "\\" in path
+        and not _OF_WINDOWS.match(path)
         and not is_regular(file.parent / path)
     }
     return {**frame, **changed}
@@ -450,7 +453,8 @@ def _resolve(file: Path, relative: Any) -> Path:
     path = file.parent / str(relative)
     if path.suffix.lower() not in SUFFIXES and path.name and not is_regular(path):
         # Blender's exports leave the suffix out.
-        named = (path.with_name(path.name + suffix) for suffix in SUFFIXES)
+        suffixes = (*SUFFIXES, *map(str.upper, SUFFIXES))
+        named = (path.with_name(path.name + suffix) for suffix in suffixes)
         path = next(filter(is_regular, named), path)
     if not is_regular(path):
         try:
@@ -458,5 +462,9 @@ def _resolve(file: Path, relative: Any) -> Path:
         except OSError:
             there = False
         what = "which is no file" if there else "which does not exist"
+        if other := alike(path):
+            what += f"; '{shown(other.name)}' does: the case differs"
+        elif _OF_WINDOWS.match(str(relative)):
+            what += " here: it is of a Windows machine; make the paths relative to this file"
         raise FileError(f"'{file}' names '{shown(relative)}', {what}")
     return path

@@ -15,8 +15,15 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.devices import torch_device
 from wildseg3d_ros.core.errors import ConfigError, FileError
-from wildseg3d_ros.core.files.reading import shown
-from wildseg3d_ros.core.models import DESCRIPTION, WEIGHTS, build, call, read_checkpoint
+from wildseg3d_ros.core.models import (
+    DESCRIPTION,
+    WEIGHTS,
+    build,
+    call,
+    lacking,
+    made_of,
+    read_checkpoint,
+)
 from wildseg3d_ros.core.weights import find_weights
 
 if TYPE_CHECKING:
@@ -156,18 +163,11 @@ def _load(kind: Any, weights: str, setting: str) -> Any:
         )
 
     file = find_weights(weights, "EfficientLoFTR", (WEIGHTS, DESCRIPTION), remedy)
-    try:
+    with made_of(f"weights of EfficientLoFTR from '{weights}'", remedy, always=True):
         network, report = build(kind, read_checkpoint(file), torch.float32)
-    # Of any class: what a description says is handed to Python and PyTorch as it is.
-    except Exception as error:
-        text = (str(error).strip() or repr(error)).splitlines()[0]
-        raise FileError(
-            f"cannot load weights of EfficientLoFTR from '{weights}' ({shown(text)}); {remedy()}"
-        ) from error
-    if missing := [*report["missing_keys"], *report["mismatched_keys"]][:3]:
-        raise FileError(
-            f"the weights of '{weights}' are not complete, or of another model: {missing} are "
-            f"missing; {remedy()}"
-        )
+        if said := lacking(report):
+            raise FileError(
+                f"the weights of '{weights}' are not complete, or of another model: {said}"
+            )
     _log.warning("EfficientLoFTR weights '%s' loaded; the published ones: Apache-2.0", weights)
     return network

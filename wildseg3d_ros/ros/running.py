@@ -35,8 +35,9 @@ from rclpy.logging import get_logger, get_logger_effective_level, set_logger_lev
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
+from rclpy.utilities import remove_ros_args
 
-from wildseg3d_ros.core.errors import ErrorCode, FileError, WildSeg3DError
+from wildseg3d_ros.core.errors import ConfigError, ErrorCode, FileError, WildSeg3DError
 from wildseg3d_ros.core.files.reading import shown
 from wildseg3d_ros.core.files.text import read_yaml
 from wildseg3d_ros.streams.rig_file import PARAMETERS
@@ -189,6 +190,12 @@ def run_node(make: Callable[[], Node], args: Sequence[str] | None = None, about:
     try:
         check_parameter_files(words)
         _init(words)
+        # rclpy says nothing of what it does not know.
+        if about and (unknown := remove_ros_args(words)):
+            raise ConfigError(
+                f"unknown arguments: {shown(' '.join(unknown))}; parameters are given as "
+                "--ros-args -p NAME:=VALUE, or --ros-args --params-file FILE (see --help)"
+            )
         node = make()
     except WildSeg3DError as error:
         get_logger("wildseg3d").fatal(f"{error.code.name}: {error}")

@@ -14,7 +14,7 @@ _PERSPECTIVE, _FISHEYE = (4, 5, 8, 12, 14), (4,)
 _MODELS = {
     **dict.fromkeys(("plumb_bob", "rational_polynomial", "thin_prism"), _PERSPECTIVE),
     **dict.fromkeys(("radtan", "brown_conrady"), _PERSPECTIVE),
-    **dict.fromkeys(("equidistant", "fisheye", "kannala_brandt"), _FISHEYE),
+    **dict.fromkeys(("equidistant", "fisheye", "kannala_brandt", "kannala_brandt4"), _FISHEYE),
 }
 """Numbers of coefficients by distortion model: those of sensor_msgs/distortion_models, and other
 names of the same.

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.errors import ErrorCode, InputError
 from wildseg3d_ros.core.files.pictures import decode_image
 from wildseg3d_ros.core.files.reading import shown
-from wildseg3d_ros.streams.images import bayer_code, metres
+from wildseg3d_ros.core.geometry.depth import EVERY_STEP, looked_up
+from wildseg3d_ros.streams.images import MOST_DEPTH, bayer_code, check_depth_size, metres
 from wildseg3d_ros.streams.messages import CompressedMessage
 from wildseg3d_ros.streams.rvl import decode_rvl
 
@@ -20,8 +21,6 @@ _DEPTH_HEAD = struct.Struct("<iff")
 """Before the picture: kind of compression, and the two numbers of the inverse quantisation."""
 _RVL_HEAD = struct.Struct("<II")
 """Before RVL: width and height."""
-_LARGEST_RVL = 1 << 23
-"""Pixels: four times what depth cameras have."""
 
 
 def rgb_from_compressed(message: CompressedMessage, who: str) -> NDArray[np.uint8]:
@@ -44,10 +43,10 @@ def rgb_from_compressed(message: CompressedMessage, who: str) -> NDArray[np.uint
             f"{who}: compressed image of format '{shown(message.format)}' "
             f"({len(message.data)} bytes) cannot be decoded; expected JPEG, PNG or TIFF: {error}"
         ) from error
-    if mosaic is None or decoded.ndim == 3:
-        return np.asarray(cv2.cvtColor(decoded[..., :3], cv2.COLOR_BGR2RGB), np.uint8)
     if decoded.dtype == np.uint16:
         decoded = (decoded >> 8).astype(np.uint8)
+    if mosaic is None or decoded.ndim == 3:
+        return np.asarray(cv2.cvtColor(decoded[..., :3], cv2.COLOR_BGR2RGB), np.uint8)
     return np.asarray(cv2.cvtColor(decoded, mosaic), np.uint8)
 
 
@@ -79,7 +78,7 @@ def depth_from_compressed(
     raw = memoryview(message.data)
     try:
         _, a, b = _DEPTH_HEAD.unpack_from(raw)
-        pixels = coders[plugin](raw[_DEPTH_HEAD.size :], who)
+        pixels = coders[plugin](raw[_DEPTH_HEAD.size :], "the picture")
     except (struct.error, ValueError, InputError) as error:
         raise InputError(
             f"{who}: {len(raw)} bytes of format '{shown(message.format)}' hold no 16-bit depth "
@@ -88,21 +87,21 @@ def depth_from_compressed(
         ) from error
     if encoding != "32FC1":
         return metres(pixels, scale)
-    distance = pixels.astype(np.float32) - np.float32(b)
-    measured = (pixels > 0) & (distance > 0)
-    depth = np.where(measured, np.float32(a) / np.where(measured, distance, 1), 0)
-    return metres(depth.astype(np.float32), scale)
+    distance = EVERY_STEP.astype(np.float32) - np.float32(b)
+    measured = (EVERY_STEP > 0) & (distance > 0)
+    table = np.where(measured, np.float32(a) / np.where(measured, distance, 1), 0)
+    return looked_up(pixels, metres(table.astype(np.float32), scale))
 
 
 def _png(data: memoryview, who: str) -> NDArray[np.uint16]:
-    pixels = decode_image(data, who, cv2.IMREAD_UNCHANGED, keeps=4, kinds=_KINDS[:1])
+    kinds = _KINDS[:1]
+    pixels = decode_image(data, who, cv2.IMREAD_UNCHANGED, keeps=4, kinds=kinds, most=MOST_DEPTH)
     if pixels.dtype != np.uint16 or pixels.ndim != 2:
         raise ValueError(f"a picture of shape {pixels.shape} and type {pixels.dtype}")
     return pixels
 
 
-def _rvl(data: memoryview, _: str) -> NDArray[np.uint16]:
+def _rvl(data: memoryview, who: str) -> NDArray[np.uint16]:
     width, height = _RVL_HEAD.unpack_from(data)
-    if not 0 < width * height <= _LARGEST_RVL:
-        raise ValueError(f"it says that it has {width}x{height} pixels")
+    check_depth_size(height, width, who)
     return decode_rvl(data[_RVL_HEAD.size :], width * height).reshape(height, width)

@@ -63,6 +63,9 @@ LAYOUT |= {name.lower(): LAYOUT[orders["rgb"]] for name, orders in UNNAMED_ORDER
 """Type and channels by encoding, in lower case."""
 COLOR_ENCODINGS = (*(name for name in _COLOR if name != "8uc1"), *UNNAMED_ORDER)
 """Encodings that :func:`rgb_from_image` reads."""
+MOST_DEPTH = 13_000_000
+"""Pixels of depth in a message: cameras of depth have up to 8 million, and depth that a driver
+brings to the largest colour image beside one has 4096x3072."""
 DEPTH_ENCODINGS = ("16UC1", "32FC1")
 """Encodings that :func:`depth_from_image` reads: millimetres and metres (REP 118)."""
 
@@ -170,6 +173,7 @@ def depth_from_image(message: ImageMessage, who: str, scale: float = 0.0) -> NDA
             "16UC1 (millimetres) and 32FC1 (metres)",
             ErrorCode.BAD_DEPTH,
         )
+    check_depth_size(message.height, message.width, who)
     return metres(array_from_image(message, who), scale)
 
 
@@ -177,4 +181,16 @@ def metres(pixels: NDArray, scale: float) -> NDArray[np.float32]:
     """Depth in metres of uint16 or float32 pixels; with a scale of 0, as REP 118 has their units:
     integers are millimetres, floats are metres."""
     scale = scale or (0.001 if pixels.dtype == np.uint16 else 1.0)
-    return unsaturated(pixels).astype(np.float32) * np.float32(scale)
+    depth = unsaturated(pixels).astype(np.float32)
+    depth *= np.float32(scale)
+    return depth
+
+
+def check_depth_size(height: int, width: int, who: str) -> None:
+    """Raises InputError for depth without pixels, or of more than a depth camera has."""
+    if not 0 < height * width <= MOST_DEPTH:
+        raise InputError(
+            f"{who}: it says that it has {width}x{height} pixels; depth in messages has at most "
+            f"{MOST_DEPTH / 1e6:.0f} megapixels",
+            ErrorCode.BAD_DEPTH,
+        )

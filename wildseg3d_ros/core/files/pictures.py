@@ -23,14 +23,16 @@ from wildseg3d_ros.core.files.reading import MIB
 READABLE = "PNG, JPEG, TIFF, WebP, BMP, PGM or PPM"
 LARGEST_FILE = 512 * MIB
 MOST_PIXELS = 85_000_000
-_LARGEST = 3 * MOST_PIXELS
-"""Bytes of a decoded image."""
 _CHUNK, _CHECKSUM = struct.Struct(">I4s").unpack_from, struct.Struct(">I").unpack_from
 """Of a PNG, which has a chunk for each 8 kB."""
+_RIFF = struct.Struct("<4sI").unpack_from
+"""Of a WebP: kind and size of a chunk."""
 _SCANS = 100
 """Of a JPEG, each of which the decoder runs through all pixels; encoders make about ten."""
 _TAGS = (256, 257, 258, 274, 277)
 """Of a TIFF: width, height, bits of each sample, orientation, samples of a pixel."""
+_OF_PARTS, _MOST_PARTS = (279, 325), 1 << 17
+"""Tags of a TIFF with the bytes of each strip or tile, and how many it has at most."""
 _WHOLE = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}
 """What whole numbers of a TIFF are stored as, by the kind of a tag."""
 _OTHERS = {
@@ -61,6 +63,8 @@ class ImageHead:
         width, height: pixels as stored.
         bits: of a pixel.
         orientation: EXIF: 1 upright, 3 by half a turn, 5 to 8 lying; of JPEG alone.
+        held: bytes that are pixels, without what else a file may be filled with; of a PNG, its
+            chunks tell.
     """
 
     kind: str
@@ -68,6 +72,7 @@ class ImageHead:
     height: int
     bits: int = 24
     orientation: int = 1
+    held: int = 0
 
 
 def image_head(data: bytes | memoryview) -> ImageHead:
@@ -87,12 +92,13 @@ def image_head(data: bytes | memoryview) -> ImageHead:
         if start[:4] in (b"II*\x00", b"MM\x00*"):
             return _tiff(data)
         if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
-            return _webp(start)
+            return _webp(data)
         if start[:2] == b"BM":
             width, height = struct.unpack_from("<ii", start, 18)
-            return ImageHead("BMP", width, abs(height))
+            rows = abs(height) * (-(-width * 3 // 4) * 4)
+            return ImageHead("BMP", width, abs(height), held=_stored(data, rows))
         if start[:2] in (b"P5", b"P6"):
-            return _pnm(bytes(data[:1024]))
+            return _pnm(data)
     except (struct.error, IndexError, ValueError):
         raise ValueError("it is truncated or damaged: its header says no size") from None
     for kind, signs in _OTHERS.items():
@@ -111,6 +117,7 @@ def decode_image(
     keeps: int = 3,
     file: tuple[int, int] | None = None,
     kinds: Collection[str] = (),
+    most: int = MOST_PIXELS,
 ) -> NDArray:
     """The pixels that OpenCV makes of image data.
 
@@ -121,6 +128,7 @@ def decode_image(
         keeps: bytes of a pixel that stay in memory once the image was looked at.
         file: device and inode of the file that the data are from.
         kinds: formats that are read; empty: all.
+        most: pixels, of three bytes each.
 
     Raises:
         InputError: no such image, larger than any camera's, or damaged (BAD_IMAGE).
@@ -128,16 +136,19 @@ def decode_image(
     try:
         head = image_head(data)
         size = head.width * head.height * max(head.bits, 24) // 8
-        if not 0 < size <= _LARGEST:
+        if not 0 < size <= 3 * most:
             raise ValueError(
                 f"its header says {head.width}x{head.height} pixels of {head.bits} bits; at most "
-                f"{MOST_PIXELS / 1e6:.0f} megapixels of 24 bits are read"
+                f"{most / 1e6:.0f} megapixels of 24 bits are read"
             )
         if kinds and head.kind not in kinds:
             raise ValueError(f"it is {head.kind}; expected {' or '.join(kinds)}")
         pixels = head.width * head.height
-        held = _check_chunks(memoryview(data)) if head.kind == "PNG" else len(data)
-        take(pixels * head.bits // 8, pixels * keeps, held, file)
+        held = head.held
+        if head.kind == "PNG":
+            held = _check_chunks(memoryview(data))
+        made = head.bits // 8 if flags == cv2.IMREAD_UNCHANGED else 3
+        take(pixels * made, pixels * keeps, held, file)
         with _quiet():
             image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except (ValueError, cv2.error) as error:
@@ -190,9 +201,22 @@ def _jpeg(data: bytes | memoryview) -> ImageHead:
             height, width = struct.unpack_from(">HH", view, at + 5)
             if bytes(data).count(b"\xff\xda") > _SCANS:
                 raise ValueError
-            return ImageHead("JPEG", width, height, 24, orientation)
+            held = _scanned(bytes(data), at + 2 + length)
+            return ImageHead("JPEG", width, height, 24, orientation, held)
         at += 2 + length
     raise ValueError
+
+
+def _scanned(data: bytes, at: int) -> int:
+    """Bytes from the first scan of a JPEG to its end: others may be anything."""
+    begin = data.find(b"\xff\xda", at)
+    end = data.find(b"\xff\xd9", begin)
+    return (end if end > 0 else len(data)) - begin if begin > 0 else 0
+
+
+def _stored(data: bytes | memoryview, most: int) -> int:
+    """Bytes that are pixels, where a file says that so many are."""
+    return min(len(data), most)
 
 
 def _orientation(exif: memoryview) -> int:
@@ -207,7 +231,8 @@ def _tiff(data: bytes | memoryview) -> ImageHead:
     tags = _tags(memoryview(data))
     samples = max(tags.get(277, (1,))[0], len(tags.get(258, ())))
     bits = max(tags.get(258, (1,)))
-    return ImageHead("TIFF", tags[256][0], tags[257][0], samples * max(bits, 8))
+    held = _stored(data, sum(sum(tags.get(tag, ())) for tag in _OF_PARTS))
+    return ImageHead("TIFF", tags[256][0], tags[257][0], samples * max(bits, 8), held=held)
 
 
 def _tags(data: memoryview) -> dict[int, tuple[int, ...]]:
@@ -223,9 +248,10 @@ def _tags(data: memoryview) -> dict[int, tuple[int, ...]]:
     tags = {}
     for entry in range(at + 2, at + 2 + 12 * count, 12):
         tag, kind, number = struct.unpack_from(f"{order}HHI", data, entry)
-        if tag not in _TAGS:
+        if tag not in _TAGS and tag not in _OF_PARTS:
             continue
-        if kind not in _WHOLE or not 0 < number <= 16 or tag in tags:
+        most = 16 if tag in _TAGS else _MOST_PARTS
+        if kind not in _WHOLE or not 0 < number <= most or tag in tags:
             raise ValueError
         values, place = struct.Struct(f"{order}{number}{_WHOLE[kind]}"), entry + 8
         if values.size > 4:
@@ -236,7 +262,8 @@ def _tags(data: memoryview) -> dict[int, tuple[int, ...]]:
     return tags
 
 
-def _webp(start: bytes) -> ImageHead:
+def _webp(data: bytes | memoryview) -> ImageHead:
+    start = bytes(data[:64])
     kind = start[12:16]
     if kind == b"VP8X":
         width = 1 + int.from_bytes(start[24:27], "little")
@@ -246,12 +273,23 @@ def _webp(start: bytes) -> ImageHead:
         width, height = 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF)
     else:
         width, height = (value & 0x3FFF for value in struct.unpack_from("<HH", start, 26))
-    return ImageHead("WebP", width, height)
+    return ImageHead("WebP", width, height, held=_webp_pixels(data))
 
 
-def _pnm(start: bytes) -> ImageHead:
+def _webp_pixels(data: bytes | memoryview) -> int:
+    """Bytes in the chunks of a WebP that are pixels."""
+    at, held = 12, 0
+    while at + 8 <= len(data):
+        kind, size = _RIFF(data, at)
+        held += size if kind in (b"VP8 ", b"VP8L") else 0
+        at += 8 + size + size % 2
+    return _stored(data, held)
+
+
+def _pnm(data: bytes | memoryview) -> ImageHead:
+    start = bytes(data[:1024])
     lines = [line.partition(b"#")[0] for line in start.splitlines()]
     words = b" ".join(lines).split()
     width, height, largest = (int(word) for word in words[1:4])
     bits = (8 if largest < 256 else 16) * (3 if words[0] == b"P6" else 1)
-    return ImageHead("PNM", width, height, bits)
+    return ImageHead("PNM", width, height, bits, held=_stored(data, width * height * bits // 8))

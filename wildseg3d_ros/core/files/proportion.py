@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-_ANYWAY = 600_000_000
-"""Bytes of images kept in memory whatever their files have: with one that is decoded, and all that
-is imported, less than a gigabyte."""
+_ANYWAY = 550_000_000
+"""Bytes of images in memory whatever their files have, those that are kept and the one that is
+decoded: with all that is imported, less than 700 MB."""
 _RATIO = 100
 """Bytes beside, for each of the files: photographs have 10 to 30, simulated images about 50, drawn
 ones of few colours 400."""
-_TIMES, _DEFLATED = 5, 1040
+_TIMES, _DEFLATED = 6, 1040
 """As much may be decoded: times what may be kept anyway, and bytes for each byte of the files. It
 takes time alone, and Deflate packs by at most 1032."""
 ALLOWED = "WILDSEG3D_IMAGES_MB"
@@ -50,7 +50,7 @@ def take(decoded: int, kept: int, held: int, file: tuple[int, int] | None = None
     """Notes an image that is to be decoded, if it is one of a recording.
 
     Args:
-        decoded: bytes that it becomes.
+        decoded: bytes that it becomes, which OpenCV has twice while it hands them over.
         kept: bytes that stay in memory of it, with the recording.
         held: bytes that it is made of.
         file: device and inode that these are in; they count once.
@@ -63,7 +63,7 @@ def take(decoded: int, kept: int, held: int, file: tuple[int, int] | None = None
         return
     known = held + taken.held if file not in taken.files else taken.held
     for size, what, most in (
-        (taken.kept + kept, "kept", taken.anyway + taken.ratio * known),
+        (taken.kept + kept + decoded, "kept", taken.anyway + taken.ratio * known),
         (taken.decoded + decoded, "decoded", _TIMES * taken.anyway + _DEFLATED * known),
     ):
         if size > most:

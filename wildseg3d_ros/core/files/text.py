@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wildseg3d_ros.core.errors import ErrorCode, FileError
-from wildseg3d_ros.core.files.reading import MIB, read_bytes
+from wildseg3d_ros.core.files.reading import MIB, read_bytes, shown
 
 LARGEST_JSON = 16 * MIB
 """Bytes of a file: Python takes twenty times as much for what it says."""
@@ -61,6 +61,9 @@ def parse_json(data: bytes, of_any_size: bool = False) -> Any:
     except RecursionError:
         raise ValueError("lists or objects lie too deep within each other") from None
     _check_depth(value)
+    # Bytes of other encodings have them unescaped.
+    if b"\\" in data or not data.isascii():
+        _check_texts(value)
     return value
 
 
@@ -79,7 +82,9 @@ def parse_yaml(text: str | bytes) -> Any:
             if node is None:
                 return None
             _count(node, {})
-            return loader.construct_document(node)
+            value = loader.construct_document(node)
+            _check_texts(value)
+            return value
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
@@ -126,6 +131,23 @@ def _check_depth(value: Any) -> None:
         if not level:
             return
     raise ValueError(f"lists or objects lie more than {_DEEPEST} deep within each other")
+
+
+def _check_texts(value: Any, name: str = "the document") -> None:
+    """Raises ValueError for a text that cannot be written: one with half of a character."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            half = ascii(value[:40])
+            raise ValueError(
+                f"{name} has half of a character (a lone surrogate): {half}"
+            ) from None
+    elif isinstance(value, dict | list):
+        parts = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, part in parts:
+            _check_texts(key, "a key")
+            _check_texts(part, f"'{shown(key)}'" if isinstance(value, Mapping) else name)
 
 
 @cache

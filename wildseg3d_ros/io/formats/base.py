@@ -108,18 +108,21 @@ def pinhole(fx: float, fy: float, cx: float, cy: float) -> NDArray[np.float64]:
     return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
 
 
-def read_matrix(path: Path, what: str, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """A matrix of a text file of numbers alone.
+def read_matrix(path: Path, what: str, *shapes: tuple[int, int]) -> NDArray[np.float64]:
+    """A matrix of a text file of numbers alone, of one of some shapes.
 
     Raises:
-        FileError: missing, or not of that many numbers.
+        FileError: missing, or not of so many numbers.
     """
     text = read_text(path, what)
     try:
-        return np.array([float(word) for word in text.split()]).reshape(shape)
+        numbers = np.array([float(word) for word in text.split()])
+        by_count = {rows * columns: (rows, columns) for rows, columns in shapes}
+        return numbers.reshape(by_count.get(numbers.size, shapes[0]))
     except ValueError:
+        expected = " or ".join(f"{rows}x{columns}" for rows, columns in shapes)
         raise FileError(
-            f"{what} '{path}' must hold {shape[0]}x{shape[1]} numbers, got '{shown(text[:60])}'"
+            f"{what} '{path}' must hold {expected} numbers, got '{shown(text[:60])}'"
         ) from None
 
 
@@ -143,6 +146,16 @@ def images_in(folder: Path, what: str) -> dict[str, Path]:
     return found
 
 
+def alike(path: Path) -> Path | None:
+    """A file beside a missing one whose name is the same but for its case; None where none is."""
+    name = path.name.lower()
+    try:
+        others = (p for p in path.parent.iterdir() if p.name != path.name)
+        return next((p for p in others if p.name.lower() == name), None)
+    except (OSError, ValueError):
+        return None
+
+
 def natural_order(path: Path) -> list[int | str]:
     """Sorts view2 before view10."""
     return [int(s) if s.isdecimal() else s for s in re.split(r"(\d+)", path.name)]
@@ -152,6 +165,10 @@ def required(path: Path, title: str) -> Path:
     """A file or folder that a format has; FileError where it is missing, naming what is there."""
     if is_regular(path) or path.is_dir():
         return path
+    if other := alike(path):
+        raise FileError(
+            f"{title} lacks '{path.name}': it is named '{other.name}' there; rename it"
+        )
     there = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
     place = f"'{path.parent}' holds {named(there)}" if there else f"'{path.parent}' is not there"
     raise FileError(f"{title} lacks '{path.name}': {place}")

@@ -1,8 +1,8 @@
 """Scenes of the BOP benchmark (https://github.com/thodan/bop_toolkit/blob/master/docs/).
 
 ``scene_camera.json`` and ``scene_gt.json``, both by the number of the image, with ``rgb/`` or
-``gray/``, ``depth/`` and ``mask_visib/000000_000001.png`` (image, place in the list of
-``scene_gt``). Lengths are millimetres; a depth image holds steps of ``depth_scale`` of them.
+``gray/``, ``depth/`` (ITODD: TIFF) and ``mask_visib/000000_000001.png`` (image, place in the list
+of ``scene_gt``). Lengths are millimetres; a depth image holds steps of ``depth_scale`` of them.
 Camera poses are world to camera, where the data set has them.
 
 Each instance becomes a label that is the same in all views. The place in the lists does not say
@@ -43,16 +43,19 @@ def list_frames(folder: Path) -> Frames:
     cameras = _mapping(required(folder / _CAMERA, _TITLE))
     place = next((p for n in ("rgb", "gray") if (p := folder / n).is_dir()), folder / "rgb")
     images = images_in(place, f"the image folder of {_TITLE}")
-    depths = folder / "depth"
-    truth = _mapping(folder / _TRUTH) if is_regular(folder / _TRUTH) else {}
+    folders = folder / "depth", folder / "mask_visib"
+    has_truth, has_depth, has_masks = is_regular(folder / _TRUTH), *map(Path.is_dir, folders)
+    depths = images_in(folders[0], f"the depth folder of {_TITLE}") if has_depth else {}
+    truth = _mapping(folder / _TRUTH) if has_truth and has_masks else {}
     numbers = [stem for stem in images if str(int(stem)) in cameras] if _numbered(images) else []
     if not numbers:
         raise FileError(f"'{folder / _CAMERA}' names none of the images in '{place}'")
     told = tuple(
         f"{_TITLE} has no {what}, and gives no {lacks}"
         for what, there, lacks in (
-            (_TRUTH, bool(truth), "object masks"),
-            ("depth/", depths.is_dir(), "depth"),
+            (_TRUTH, has_truth, "object masks"),
+            ("mask_visib/", has_masks or not has_truth, "object masks"),
+            ("depth/", has_depth, "depth"),
         )
         if not there
     )
@@ -65,10 +68,11 @@ def list_frames(folder: Path) -> Frames:
         image = read_color(images[number], upright=False)
         K = _numbers(entry, "cam_K", (3, 3), f"'{folder / _CAMERA}', image {number}")
         depth = None
-        if depths.is_dir():
+        if has_depth:
             where = f"'{folder / _CAMERA}', image {number}"
             scale = float(_numbers({"depth_scale": 1.0} | entry, "depth_scale", (), where))
-            depth = read_depth(depths / f"{number}.png", scale * _METRES)
+            path = depths.get(number, folders[0] / f"{number}.png")
+            depth = read_depth(path, scale * _METRES)
         mask = _mask(folder, number, labels[number], image.shape[:2]) if truth else None
         return frame_of(number, image, Lens(K, image.shape[:2]), poses[number], depth, mask)
 

@@ -213,7 +213,7 @@ def _text_images(path: Path) -> Iterator[_Image]:
         for line in lines:
             if not line.strip():
                 continue
-            words = line.decode().rstrip("\n\r").split(" ", 9)
+            words = line.decode().split(maxsplit=9)
             _, *numbers, camera, name = words
             values = [float(number) for number in numbers]
             yield _image(name.strip(), int(camera), values[:4], values[4:])

@@ -2,8 +2,8 @@
 
 ``color/0.jpg``, ``depth/0.png`` in millimetres, ``pose/0.txt`` (4x4 camera-to-world, OpenCV's
 axes, infinite where tracking was lost) and ``intrinsic/intrinsic_color.txt`` with
-``intrinsic_depth.txt`` (4x4). Both cameras have one optical centre: depth, which is smaller than
-colour, is carried into the colour image by the two intrinsics, of the nearest pixel.
+``intrinsic_depth.txt`` (4x4 or 3x3). Both cameras have one optical centre: depth, which is smaller
+than colour, is carried into the colour image by the two intrinsics, of the nearest pixel.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def list_frames(folder: Path) -> Frames:
     for part in ("pose", "intrinsic"):
         required(folder / part, _TITLE)
     path = required(folder / "intrinsic" / "intrinsic_color.txt", _TITLE)
-    K = read_matrix(path, "intrinsics", (4, 4))[:3, :3]
+    K = read_matrix(path, "intrinsics", (4, 4), (3, 3))[:3, :3]
     depths = images_in(required(folder / "depth", _TITLE), "the depth folder")
     path = required(folder / "intrinsic" / "intrinsic_depth.txt", _TITLE)
-    depth_K = read_matrix(path, "intrinsics", (4, 4))[:3, :3]
+    depth_K = read_matrix(path, "intrinsics", (4, 4), (3, 3))[:3, :3]
     names = list(colors)
 
     def pose_of(i: int) -> NDArray[np.float64]:

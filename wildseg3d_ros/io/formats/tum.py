@@ -4,8 +4,8 @@
 a stamp, position and quaternion (x y z w) of the colour camera in the world, OpenCV's axes. Depth
 is registered to colour, 5000 to the metre. Images and depth belong together by stamp, and poses
 are interpolated between their neighbours. The folder has no intrinsics: ``calibration.txt`` beside
-the lists may hold fx fy cx cy; else those are taken that the data set recommends for its
-registered depth.
+the lists may hold fx fy cx cy, and k1 k2 p1 p2 k3 after them; else those are taken that the data
+set recommends for its registered depth.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ def list_frames(folder: Path) -> Frames:
             f"({len(depths)}) are stamped within 20 ms of each other",
             ErrorCode.NO_IMAGES,
         )
-    values, told = _intrinsics(folder)
+    (*pinhole_values, k1, k2, p1, p2, k3), told = _intrinsics(folder)
+    K, distortion = pinhole(*pinhole_values), np.array([k1, k2, p1, p2, k3])
+    distortion = distortion[: 5 * bool(distortion.any())]
 
     def pose_of(i: int) -> NDArray[np.float64]:
         stamp_ns, color = colors[pairs[i][0]]
@@ -82,18 +84,21 @@ def list_frames(folder: Path) -> Frames:
                 f"{size[1]}x{size[0]} are not those that the data set's intrinsics are for"
             )
         depth = read_depth(folder / depth_file[0], _DEPTH_UNIT)
-        view, _ = frame_of(name, image, Lens(pinhole(*values), size), pose, depth)
+        view, _ = frame_of(name, image, Lens(K, size, distortion), pose, depth)
         return replace(view, stamp_ns=stamp_ns), None
 
     return Frames(len(pairs), read, warnings=told, check=pose_of)
 
 
 def _intrinsics(folder: Path) -> tuple[tuple[float, ...], tuple[str, ...]]:
+    """fx fy cx cy k1 k2 p1 p2 k3, and what is to be told of them."""
     path = folder / "calibration.txt"
     if is_regular(path):
-        return tuple(read_matrix(path, "intrinsics", (1, 4))[0]), ()
-    values = _RECOMMENDED[0]
-    text = ", ".join(f"{value:g}" for value in values)
+        what = "intrinsics (fx fy cx cy, and of a lens k1 k2 p1 p2 k3)"
+        found = read_matrix(path, what, (1, 4), (1, 9))[0]
+        return (*found, *[0.0] * (9 - len(found))), ()
+    values = (*_RECOMMENDED[0], *[0.0] * 5)
+    text = ", ".join(f"{value:g}" for value in _RECOMMENDED[0])
     told = (
         f"'{folder}' has no calibration.txt (fx fy cx cy): the intrinsics are those that TUM "
         f"recommends, {text}"

@@ -63,14 +63,8 @@ class Sam2Network:
         # pixels of the input's last 512.
         encoding = self.image_model.prompt_encoder.shared_embedding.float()
         encoding.register_forward_hook(lambda _, __, encoded: encoded.to(self.dtype))
-        vision = self.image_model.config.vision_config
-        # Whatever the description has there.
-        self._sizes = self.call(
-            lambda: [(int(h), int(w)) for h, w in vision.backbone_feature_sizes]
-        )
-        # Inputs are this many pixels square; a patch is a pixel of the coarsest features.
-        patch = self.image_model.config.prompt_encoder_config.patch_size
-        self.input_size = int(patch) * int(self._sizes[-1][0])
+        # Inputs are so many pixels square.
+        self._sizes, self.input_size = self.call(_sizes, self.image_model.config)
         self.family = type(self.image_model).__name__.removesuffix("Model")
         """First part of the names of transformers' classes: Sam2, EdgeTam or Sam3Tracker."""
         self.fingerprint = self.call(encoder_fingerprint, self.image_model)
@@ -212,3 +206,12 @@ class Sam2Network:
             torch.tensor(np.asarray(a), dtype=self.dtype, device=self.device) for a in arrays
         )
         return Embedding(features, size)
+
+
+def _sizes(config: Any) -> tuple[list[tuple[int, int]], int]:
+    """(height, width) of each level of features, and the side of the input in pixels: a patch is
+    a pixel of the coarsest ones."""
+    sizes = [(int(h), int(w)) for h, w in config.vision_config.backbone_feature_sizes]
+    if min(min(size) for size in sizes) < 1:
+        raise ValueError(f"backbone_feature_sizes {sizes}")
+    return sizes, int(config.prompt_encoder_config.patch_size) * sizes[-1][0]

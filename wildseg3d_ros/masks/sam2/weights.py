@@ -19,6 +19,8 @@ from wildseg3d_ros.core.models import (
     WEIGHTS,
     Checkpoint,
     build,
+    lacking,
+    made_of,
     read_checkpoint,
     read_tokenizer,
 )
@@ -71,14 +73,13 @@ def load_models(
         FileError: no such weights, of another model, or not all of them.
         ConfigError: a package that the model needs is missing.
     """
-    with _quiet():
-        checkpoint = _checkpoint(weights, tuple(_MODELS), SAM2)
-        first = _MODELS[checkpoint.kind]
-        published = SAM3_TRACKER if first == "Sam3Tracker" else SAM2
-        image_model = _load(f"{first}Model", checkpoint, dtype, published)
-        video_model = None
-        if tracker:
-            video_model = _load(f"{first}VideoModel", checkpoint, dtype, published)
+    checkpoint = _checkpoint(weights, tuple(_MODELS), SAM2)
+    first = _MODELS[checkpoint.kind]
+    published = SAM3_TRACKER if first == "Sam3Tracker" else SAM2
+    image_model = _load(f"{first}Model", checkpoint, dtype, published)
+    video_model = None
+    if tracker:
+        video_model = _load(f"{first}VideoModel", checkpoint, dtype, published)
     image_model = image_model.to(device).eval()
     if video_model is not None:
         # One encoder in memory: the two classes hold the same one.
@@ -106,11 +107,10 @@ def load_model(
     Raises:
         FileError, ConfigError: as of :func:`load_models`.
     """
-    with _quiet():
-        checkpoint = _checkpoint(weights, kinds, published)
-        model = _load(name, checkpoint, dtype, published).to(device).eval()
-        with _clear_errors(checkpoint.file, published):
-            tokenizer = read_tokenizer(checkpoint.file.parent)
+    checkpoint = _checkpoint(weights, kinds, published)
+    model = _load(name, checkpoint, dtype, published).to(device).eval()
+    with _clear_errors(checkpoint.file, published):
+        tokenizer = read_tokenizer(checkpoint.file.parent)
     _say_loaded(weights, checkpoint.kind, model, published)
     return model, tokenizer
 
@@ -164,72 +164,33 @@ def _load(name: str, checkpoint: Checkpoint, dtype: torch.dtype, published: Publ
     keys = _TRACKER_KEYS if name.startswith("Sam3Tracker") else None
     with _clear_errors(checkpoint.file, published):
         model, report = build(model_class, checkpoint, dtype, keys)
-    missing = set(report["missing_keys"])
-    if _TIED in missing:
-        # Where it is missing as well, it stays in the list.
-        tied = model.shared_image_embedding.positional_embedding.detach().clone()
-        model.prompt_encoder.shared_embedding.positional_embedding = tied
-        missing.remove(_TIED)
-    other = [
-        f"{key} of {list(had)} for {list(made)}" for key, had, made in report["mismatched_keys"]
-    ]
-    if missing or other:
-        counted = (
-            (sorted(missing), "tensors are missing"),
-            (other, "tensors are of another shape"),
-        )
-        said = [f"{len(some)} {what}, such as {some[:3]}" for some, what in counted if some]
+    missing, tied = report["missing_keys"], ()
+    if _TIED in missing and "shared_image_embedding.positional_embedding" not in missing:
+        own = model.shared_image_embedding.positional_embedding.detach().clone()
+        model.prompt_encoder.shared_embedding.positional_embedding = own
+        tied = (_TIED,)
+    if said := lacking(report, tied):
         tracks = any("memory" in key for key in missing)
         without = "; or set masks.sam2.anchors to 0, which needs no tracker" if tracks else ""
         raise FileError(
             f"the weights of '{checkpoint.file}' are not complete for {name}: "
-            f"{', '.join(said)}{without}; {published.remedy()}"
+            f"{said}{without}; {published.remedy()}"
         )
     return model
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps transformers and the hub from writing to the terminal."""
-    import transformers
-    from huggingface_hub.utils import are_progress_bars_disabled
-
-    verbosity, were_off = transformers.logging.get_verbosity(), are_progress_bars_disabled()
-    transformers.logging.set_verbosity_error()
-    if not were_off:
-        transformers.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(verbosity)
-        # Where the environment has them off, turning them on is a warning.
-        if not were_off:
-            transformers.logging.enable_progress_bar()
-
-
-@contextmanager
 def _clear_errors(file: Path, published: Published) -> Iterator[None]:
     """Makes errors of loading say what is missing, and the way out."""
-    try:
-        yield
-    except FileError as error:
-        raise FileError(f"{error}; {published.remedy()}") from error
-    except ImportError as error:
-        raise ConfigError(
-            f"the model '{file}' needs a package that is not installed or does not load "
-            f"({str(error).strip().splitlines()[0]}); EdgeTAM needs timm and the torchvision of "
-            f"the installed torch: {edgetam_install(torch.__version__)}"
-        ) from error
-    except torch.OutOfMemoryError:
-        raise
-    # transformers hands what a description says to Python and PyTorch as it is, which raise what
-    # they like about it.
-    except Exception as error:
-        text = " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
-        text = text if text not in ("", "None") else repr(error)
-        raise FileError(
-            f"cannot load {published.title} weights '{file}' ({shown(text)}); {published.remedy()}"
-        ) from error
+    with made_of(f"{published.title} weights '{file}'", published.remedy, always=True):
+        try:
+            yield
+        except ImportError as error:
+            raise ConfigError(
+                f"the model '{file}' needs a package that is not installed or does not load "
+                f"({str(error).strip().splitlines()[0]}); EdgeTAM needs timm and the torchvision "
+                f"of the installed torch: {edgetam_install(torch.__version__)}"
+            ) from error
 
 
 def edgetam_install(torch_version: str) -> str:

@@ -63,7 +63,8 @@ class TextFinder:
             weights, "Sam3Model", ("sam3", "sam3_video"), self.device, self.dtype, SAM3
         )
         self._who = f"SAM 3 weights '{weights}'"
-        self._words = int(self._model.config.text_config.max_position_embeddings)
+        config = self._model.config
+        self._words = call(self._who, lambda: int(config.text_config.max_position_embeddings))
 
     @torch.inference_mode()
     def find(
@@ -81,7 +82,8 @@ class TextFinder:
         for view, image in enumerate(images):
             if progress is not None:
                 progress.update(view / len(images))
-            out = call(self._who, self._model, pixel_values=self._pixels(image), **words)
+            pixels = call(self._who, self._pixels, image)
+            out = call(self._who, self._model, pixel_values=pixels, **words)
             score = (out.pred_logits.float().sigmoid() * out.presence_logits.float().sigmoid())[0]
             best = max(best, float(score.max()))
             kept = score > self.min_score

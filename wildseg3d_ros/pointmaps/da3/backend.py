@@ -14,6 +14,7 @@ from torch import Tensor
 from wildseg3d_ros.core.devices import torch_device
 from wildseg3d_ros.core.errors import ConfigError, ErrorCode, InputError, WildSeg3DError
 from wildseg3d_ros.core.geometry.cameras import back_project
+from wildseg3d_ros.core.models import call, ran_out_of_memory
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import PairPrediction, View
 from wildseg3d_ros.pointmaps.confidence import UNIT_SIGMA
@@ -83,6 +84,7 @@ class Da3Pointmaps:
         self, config: Da3PointmapConfig = Da3PointmapConfig(), network: Network | None = None
     ) -> None:
         self._config, self._licence = config, ""
+        self._who = f"Depth Anything 3 weights '{config.weights}'"
         self._device = torch_device(config.device, "pointmaps.da3.device")
         if network is None:
             name = config.dtype
@@ -193,8 +195,10 @@ class Da3Pointmaps:
         try:
             with torch.inference_mode():
                 tensors = [torch.from_numpy(image).to(device) for image in images]
-                return self._network(tensors, given, step=step)
-        except (torch.OutOfMemoryError, MemoryError) as error:
+                return call(self._who, self._network, tensors, given, step=step)
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out_of_memory(error):
+                raise
             raise WildSeg3DError(
                 f"Depth Anything 3 ran out of memory on {device} with {len(images)} views at "
                 f"once ({(str(error).splitlines() or ['MemoryError'])[0]}); set "

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 
 from wildseg3d_ros.core.errors import FileError
+from wildseg3d_ros.core.files.reading import shown
+from wildseg3d_ros.core.models import made_of
 from wildseg3d_ros.pointmaps.da3.backbone import BackboneSizes
 from wildseg3d_ros.pointmaps.da3.files import (
     Checkpoint,
@@ -56,7 +58,7 @@ def load_network(
         FileError: no such weights, or not those of a Depth Anything 3 of several views.
     """
     path = find_weights(weights)
-    with ExitStack() as stack:
+    with ExitStack() as stack, made_of(f"weights of Depth Anything 3 '{path}'", remedy):
         checkpoint = open_checkpoint(path, stack)
         architecture = architecture_of(checkpoint)
         if check is not None:
@@ -164,13 +166,14 @@ def _refuse_relatives(checkpoint: Checkpoint) -> None:
 def _kept(checkpoint: Checkpoint, depth: int, first_joint: int) -> tuple[int, int, int, int]:
     said: Any = checkpoint.net.get("out_layers", _KEPT.get(depth))
     is_list = isinstance(said, list | tuple) and all(type(layer) is int for layer in said)
-    if not is_list or len(said) != 4 or not first_joint <= said[0] < said[-1] < depth:
+    layers = sorted(set(said)) if is_list else []
+    if len(layers) != 4 or len(said) != 4 or not first_joint <= layers[0] <= layers[3] < depth:
         raise FileError(
-            f"'{checkpoint.source}': the heads read the layers {said}; expected four of the "
-            f"{depth} layers from {first_joint} on, as config.net.out_layers in the config.json "
-            f"beside the weights; {remedy()}"
+            f"'{checkpoint.source}': the heads read the layers {shown(said)}; expected four of "
+            f"the {depth} layers from {first_joint} on, each once, as config.net.out_layers in "
+            f"the config.json beside the weights; {remedy()}"
         )
-    first, second, third, fourth = sorted(said)
+    first, second, third, fourth = layers
     return first, second, third, fourth
 
 
@@ -191,8 +194,8 @@ def _agree(checkpoint: Checkpoint, key: str, found: int) -> None:
     said = checkpoint.net.get(key, found)
     if said != found:
         raise FileError(
-            f"'{checkpoint.source}': config.json says {key} {said}, and the tensors say {found}; "
-            f"the two files are of different models; {remedy()}"
+            f"'{checkpoint.source}': config.json says {key} {shown(said)}, and the tensors say "
+            f"{found}; the two files are of different models; {remedy()}"
         )
 
 

@@ -12,6 +12,7 @@ from functools import partial
 import torch
 
 from wildseg3d_ros.core.errors import FileError
+from wildseg3d_ros.core.models import made_of
 from wildseg3d_ros.pointmaps.mast3r.files import (
     LICENCE,
     Checkpoint,
@@ -45,7 +46,7 @@ def load_network(
         FileError: no such weights, or not those of a MASt3R; says what is wrong and what to do.
     """
     path = find_weights(weights)
-    with ExitStack() as stack:
+    with ExitStack() as stack, made_of(f"weights of MASt3R '{path}'", remedy):
         checkpoint = open_checkpoint(path, stack)
         network = network_from_checkpoint(checkpoint, device, dtype, check)
     parameters = list(network.parameters())

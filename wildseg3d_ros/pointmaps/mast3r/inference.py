@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wildseg3d_ros.core.errors import WildSeg3DError
+from wildseg3d_ros.core.models import call, ran_out_of_memory
 from wildseg3d_ros.pointmaps.mast3r.network import Grid, Maps, Mast3r, Role
 
 _log = logging.getLogger(__name__)
@@ -193,11 +194,8 @@ def _attempt(
     The error itself would keep what was allocated alive.
     """
     try:
-        return run(part), None
+        return call("the MASt3R weights", run, part), None
     except (RuntimeError, MemoryError) as error:
-        text = (str(error).splitlines() or ["MemoryError"])[0]
-        # torch has no class for failures of its allocator on the processor.
-        on_cpu = "can't allocate memory" in text or "not enough memory" in text
-        if isinstance(error, torch.OutOfMemoryError | MemoryError) or on_cpu:
-            return None, text
+        if ran_out_of_memory(error):
+            return None, (str(error).splitlines() or ["MemoryError"])[0]
         raise
