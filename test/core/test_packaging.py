@@ -350,6 +350,8 @@ def test_packaging_lock_file_has_all_that_a_group_pulls_in():
             except metadata.PackageNotFoundError:
                 continue
             for each in map(Requirement, needed):
+                if name == "torch" and re.match("cuda|nvidia|triton", each.name):
+                    continue  # what a build with CUDA brings has no hashes: requirements/README.md
                 if each.marker is None or each.marker.evaluate({"extra": ""}):
                     assert re.sub(r"[-_.]+", "-", each.name).lower() in names, (group, name)
 
