@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 OLDEST_PYTHON = (3, 11)
-NEWEST_PYTHON_OF_WHEELS = (3, 13)
+NEWEST_PYTHON_OF_WHEELS = (3, 14)
 
 _PROBE = """
 import importlib.util, json, sys, sysconfig
@@ -94,7 +94,7 @@ def find_python(distro: str | None) -> Python:
         names = ["/usr/bin/python3", "python3"]
     else:
         names = ["python3", sys.executable, "/usr/bin/python3"]
-        names += ["python3.12", "python3.11", "python3.13"]
+        names += ["python3.12", "python3.11", "python3.13", "python3.14"]
     seen = []
     for name in names:
         python = Python.probe(name)
@@ -105,11 +105,15 @@ def find_python(distro: str | None) -> Python:
             continue
         if distro or python.version <= NEWEST_PYTHON_OF_WHEELS:
             return python
-    wanted = "3.11 or newer" if distro else "3.11, 3.12 or 3.13"
+    oldest, newest = (
+        ".".join(map(str, each)) for each in (OLDEST_PYTHON, NEWEST_PYTHON_OF_WHEELS)
+    )
+    wanted = f"{oldest} or newer" if distro else f"{oldest} to {newest}"
     found = "; ".join(dict.fromkeys(seen)) or "none"
     raise SetupError(
-        f"no suitable Python: needed is {wanted}, found: {found}. Install one (Debian 12 and "
-        "Ubuntu 24.04: apt-get install python3) or name one: make PYTHON=/path/to/python3"
+        f"no suitable Python: needed is {wanted}, found: {found}. Install one (Debian 12, "
+        "Ubuntu 24.04 and newer: apt-get install python3) or name one: "
+        "make PYTHON=/path/to/python3"
     )
 
 

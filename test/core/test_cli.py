@@ -331,7 +331,9 @@ def test_main_paths_that_the_system_refuses_are_one_line(words, tmp_path, capsys
     out = ["-o", str(tmp_path / "out")] if command == "batch" else []
     assert run(command, long, *options, *out, "--quiet") == 2
     said = capsys.readouterr().err
-    assert said.startswith("wildseg3d: error: File name too long: '")
+    # From Python 3.14 on such a path is one that is not there.
+    cause = ".*no (folder|recording) " if sys.version_info >= (3, 14) else "File name too long: '"
+    assert re.match(f"wildseg3d: error: {cause}", said)
     assert said.count("\n") == 1
 
 

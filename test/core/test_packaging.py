@@ -350,8 +350,45 @@ def test_packaging_lock_file_has_all_that_a_group_pulls_in():
             except metadata.PackageNotFoundError:
                 continue
             for each in map(Requirement, needed):
+                if name == "torch" and re.match("cuda|nvidia|triton", each.name):
+                    continue  # what a build with CUDA brings has no hashes: requirements/README.md
                 if each.marker is None or each.marker.evaluate({"extra": ""}):
                     assert re.sub(r"[-_.]+", "-", each.name).lower() in names, (group, name)
+
+
+@pytest.mark.parametrize(
+    ("version", "distro", "taken"),
+    [
+        ((3, 10), None, False),
+        ((3, 11), None, True),
+        ((3, 14), None, True),
+        ((3, 15), None, False),
+        ((3, 10), "humble", False),
+        ((3, 15), "rolling", True),
+    ],
+)
+def test_setup_takes_the_pythons_that_the_documentation_names(
+    version, distro, taken, tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(ROOT / "packaging")
+    machine = importlib.import_module("machine")
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    named = {each for page in pages for each in re.findall(r"3\.\d+ to 3\.\d+", page.read_text())}
+    oldest, newest = (
+        f"3.{minor}" for _, minor in (machine.OLDEST_PYTHON, machine.NEWEST_PYTHON_OF_WHEELS)
+    )
+    assert named == {f"{oldest} to {newest}"}
+    program = tmp_path / "python"
+    facts = {"version": version, "venv": True, "include": "", "numpy": ""}
+    program.write_text(f"#!/bin/sh\necho '{json.dumps(facts)}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PYTHON", str(program))
+    if taken:
+        assert machine.find_python(distro).version == version
+    else:
+        wanted = f"{oldest} or newer" if distro else f"{oldest} to {newest}"
+        with pytest.raises(machine.SetupError, match=f"needed is {wanted}, found: .*is 3"):
+            machine.find_python(distro)
 
 
 def test_packaging_scripts_are_readable_by_an_old_python():
