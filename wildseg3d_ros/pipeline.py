@@ -17,6 +17,7 @@ from wildseg3d_ros.core.errors import AlignmentError, DisconnectedViews, ErrorCo
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import (
     Alignment,
+    CameraVerdict,
     LeftOutView,
     ObjectCloud,
     PairPrediction,
@@ -217,7 +218,7 @@ def _finish(
     if report is not None:
         names = {view.name for view in views}
         joined = report.joined(alignment.cameras)
-        alignment = replace(alignment, cameras=tuple(c for c in joined if c.name in names))
+        alignment = _believed(alignment, tuple(c for c in joined if c.name in names))
         _warn_of_rig(report, progress, {c.name for c in joined if c.verdict != "unchecked"})
     with progress.stage("index"):
         return Scene.create(
@@ -231,6 +232,15 @@ def _finish(
             warnings=progress.warnings,
             nothing_found=why_nothing_found(cache),
         )
+
+
+def _believed(alignment: Alignment, cameras: tuple[CameraVerdict, ...]) -> Alignment:
+    """The alignment with the verdicts on its cameras, which most of them may refute."""
+    posed = [camera.verdict for camera in cameras if camera.posed]
+    if 2 * posed.count("suspect") <= len(posed):
+        return replace(alignment, cameras=cameras)
+    reason = "most cameras contradict each other, and no usual mistake explains it"
+    return replace(alignment, cameras=cameras, converged=False, stop_reason=reason)
 
 
 def _judged(left_out: Sequence[LeftOutView], report: RigReport | None) -> tuple[LeftOutView, ...]:

@@ -260,3 +260,17 @@ def test_build_scene_says_what_the_alignment_has_checked(truth):
     scene = build_scene(views, config, **oracles)
     assert not any("could not be checked" in text for text in scene.warnings)
     assert "most given camera poses are off" in scene.warnings[0]
+
+
+def test_build_scene_is_not_relied_on_where_most_cameras_contradict(truth):
+    # Depth of four units: no usual mistake, and the pairs that are kept fit.
+    units = np.array([1.0, 1.6, 0.55, 2.6], np.float32)
+    views = [
+        replace(view, depth=unit * np.asarray(view.depth))
+        for view, unit in zip(truth.views, units, strict=True)
+    ]
+    assert judge(views).finding is None
+    oracles = {"pointmaps": OraclePointmaps(truth), "masks": OracleMasks(truth)}
+    alignment = build_scene(views, SceneConfig(), **oracles).alignment
+    assert not alignment.converged
+    assert "most cameras contradict" in alignment.stop_reason

@@ -219,11 +219,11 @@ def align(given: argparse.Namespace) -> int:
 
 
 def _exit_code(alignment: Alignment) -> int:
-    """0, or 3 where what was written is not to be relied on: the alignment did not converge, or
-    its pairs have no world in common."""
+    """0, or 3 where what was written is not to be relied on: the alignment did not converge, its
+    pairs have no world in common, or most cameras contradict each other."""
     if alignment.converged:
         return 0
-    print(f"wildseg3d: not converged: {alignment.stop_reason}", file=sys.stderr)
+    print(f"wildseg3d: not to be relied on: {alignment.stop_reason}", file=sys.stderr)
     return ExitCode.UNRELIABLE
 
 

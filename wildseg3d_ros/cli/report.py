@@ -11,6 +11,7 @@ import numpy as np
 from wildseg3d_ros.core.errors import shortened
 from wildseg3d_ros.core.files.reading import shown
 from wildseg3d_ros.core.types import Alignment, CameraVerdict, ObjectCloud
+from wildseg3d_ros.core.types.alignment import EXACT
 from wildseg3d_ros.evaluation import Evaluation, peak_memory_mb
 from wildseg3d_ros.io.formats.choosing import NERFSTUDIO
 from wildseg3d_ros.io.pictures import PicturedScene
@@ -208,7 +209,7 @@ def print_scores(scores: Evaluation, built_here: bool = True) -> None:
 
 def _agreement(alignment: Alignment) -> str:
     residual = alignment.typical_residual
-    if np.isnan(residual):
+    if not residual > EXACT:
         text = "nothing that could differ"
     elif not alignment.metric:
         text = f"{residual:.2g} scene units"

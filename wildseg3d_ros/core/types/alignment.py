@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 
 Verdict = Literal["ok", "moved", "suspect", "unchecked", "left out"]
 
+EXACT = 1e-9
+"""No residual of anything measured is as small [m, scene units]: of as many unknowns as equations,
+where nothing is left that could differ."""
+
 
 @dataclass(frozen=True)
 class CameraVerdict:
@@ -104,7 +108,7 @@ class Alignment:
         view_residual: (N,) the same by view, over the used pairs.
         pair_used: (E,) bool, False for rejected pairs.
         converged: whether the solve reached its tolerance, in a world that the pairs have in
-            common.
+            common and that most cameras do not contradict.
         iterations: Gauss-Newton passes.
         metric: whether the world is in metres.
         in_prior_frame: whether the world is the frame of the given poses (else: camera 0's).
@@ -176,9 +180,8 @@ class Alignment:
         by = f"metres by {' and '.join(self.scale_sources) or 'construction'}"
         grown = "" if self.scale_factor == 1.0 else f", {self.scale_factor:.4g} x the network's"
         residual = self.registration_residual
-        said = (
-            f"residual {residual * 1e3:.3g} mm" if residual >= 0 else "nothing to compare it with"
-        )
+        told = residual > EXACT
+        said = f"residual {residual * 1e3:.3g} mm" if told else "nothing to compare it with"
         return f"{by}{grown}; {said}"
 
 
