@@ -83,7 +83,9 @@ class RigCheck:
             for stream in self._cameras[name].streams
         ]
         rig = check_rig(views)
-        texts = [*rig.warnings, *_flat(problems)]
+        # What keeps cameras out comes before what the others say of each other without them.
+        named = [] if rig.report.finding is None else [rig.report.finding.text]
+        texts = [*named, *_flat(problems), *rig.warnings]
         texts += [text for stream in streams for text in stream.problems if stream.rate >= 0]
         texts += rig.report.doubts
         stamps = [view.stamp_ns for view in views]
