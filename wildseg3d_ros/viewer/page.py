@@ -252,6 +252,8 @@ class Page:
         )
         self.selection.show()
         self.objects.mark_selected()
+        if cloud is None:
+            self.latency.text = self.latency_parts.text = ""
         masks = {} if cloud is None else cloud.masks
         paths = await asyncio.to_thread(
             lambda: {name: outline(mask) for name, mask in masks.items()}
