@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from wildseg3d_ros.core.types import CameraVerdict
-from wildseg3d_ros.rig.report import CameraReport, RigReport
+from wildseg3d_ros.rig.report import ONLY_PLANES, CameraReport, RigReport
 
 
 def told(verdict, as_given=True, why="before"):
@@ -50,6 +50,26 @@ def test_joined_takes_what_is_known_of_either(before, as_given, after, expected,
 def test_joined_without_alignment_is_what_was_told_before():
     report = RigReport((told("ok"),))
     assert [c.to_dict() for c in report.joined(())] == [c.to_dict() for c in report.verdicts]
+
+
+def test_joined_leaves_unchecked_what_shares_only_a_plane():
+    """It may be slid along it: the alignment says ok of where it happens to be."""
+    (joined,) = RigReport((told("unchecked", why=ONLY_PLANES),)).joined([aligned("ok")])
+    assert (joined.verdict, joined.why) == ("unchecked", ONLY_PLANES)
+    (joined,) = RigReport((told("unchecked", why=ONLY_PLANES),)).joined([aligned("moved")])
+    assert joined.verdict == "moved"
+
+
+def test_warnings_name_groups_that_share_nothing():
+    pairs = {"a": "b", "b": "a", "c": "d", "d": "c"}
+    cameras = tuple(
+        replace(told("ok", why=""), name=name, overlap={other: 0.9})
+        for name, other in pairs.items()
+    )
+    (text,) = RigReport(cameras).warnings
+    assert "('a', 'b'; 'c', 'd'): nothing checks how they lie to each other" in text
+    bridged = replace(cameras[1], overlap={"a": 0.9, "c": 0.9})
+    assert RigReport((cameras[0], bridged, *cameras[2:])).warnings == []
 
 
 BLACK, CROPPED = "its image is black", "its principal point is far from the middle"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from wildseg3d_ros.core.components import component_lists
 from wildseg3d_ros.core.errors import RigError
 from wildseg3d_ros.core.types import CameraVerdict
 from wildseg3d_ros.rig.cameras import Cameras
@@ -181,7 +182,24 @@ class RigReport:
                 "is seen in common with other cameras that have a pose, too little of it agrees "
                 "(was one moved?), or it is nothing but a plane"
             )
+        out += self._apart()
         return out + [f"camera '{c.name}': {c.why}" for c in self.cameras if c.why in c.doubts]
+
+    def _apart(self) -> list[str]:
+        """A warning of groups of cameras that are right by themselves, and share nothing."""
+        names = [each.name for each in self.cameras if each.verdict == "ok"]
+        seen = [
+            (names.index(each.name), names.index(other))
+            for each in self.cameras
+            for other in each.overlap
+            if each.name in names and other in names
+        ]
+        groups = component_lists(len(names), seen)
+        if len(groups) < 2:
+            return []
+        told = "; ".join(", ".join(f"'{names[k]}'" for k in group) for group in groups)
+        text = f"groups of cameras see nothing in common ({told}): nothing checks how they lie to "
+        return [f"{text}each other; add a camera that sees what both do"]
 
     @property
     def doubts(self) -> list[str]:
