@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
@@ -12,11 +13,13 @@ import subprocess
 import sys
 import time
 import zipfile
+import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import ConfigError, ErrorCode, FileError, InputError
@@ -197,6 +200,37 @@ def test_read_npz_refuses_what_would_fill_memory(tmp_path):
 
 
 # ---- images ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["tiff", "png", "webp"])
+def test_decode_image_turns_as_exif_says_and_only_where_it_is_asked_to(kind, orientation):
+    """Against Pillow; OpenCV by itself turns TIFF always and WebP never."""
+    blocks = np.random.default_rng(0).integers(0, 255, (3, 5, 3), dtype=np.uint8)
+    stored = np.kron(blocks, np.ones((8, 8, 1), np.uint8))
+    exif, out = Image.Exif(), io.BytesIO()
+    exif[274] = orientation
+    more = {"lossless": True} if kind == "webp" else {}
+    Image.fromarray(stored).save(out, kind, exif=exif, **more)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(out)).convert("RGB"))
+    data = out.getvalue()
+    assert image_head(data).orientation == orientation
+    turned = decode_image(data, "it", cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(turned[..., ::-1], upright)
+    for flags in (cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, cv2.IMREAD_UNCHANGED):
+        np.testing.assert_array_equal(decode_image(data, "it", flags)[..., ::-1], stored)
+
+
+def test_decode_image_of_a_frame_beyond_its_animation():
+    """OpenCV would write outside of the image."""
+    plain = cv2.imencode(".png", np.arange(64 * 48, dtype=np.uint16).reshape(48, 64))[1].tobytes()
+    frame = struct.pack(">IIIIIHHBB", 0, 65, 49, 0, 0, 1, 1, 0, 0)
+    chunks = b""
+    for kind, body in ((b"acTL", struct.pack(">II", 2, 0)), (b"fcTL", frame)):
+        chunks += struct.pack(">I", len(body)) + kind + body
+        chunks += struct.pack(">I", zlib.crc32(kind + body))
+    pixels = decode_image(plain[:33] + chunks + plain[33:], "it", cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(pixels, decode_image(plain, "it", cv2.IMREAD_UNCHANGED))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tiff", ".webp", ".ppm"])

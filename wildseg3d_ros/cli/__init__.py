@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from wildseg3d_ros.cli.arguments import DELEGATES, make_parser
 from wildseg3d_ros.cli.commands import ExitCode
 from wildseg3d_ros.core.errors import FileError, RigError, WildSeg3DError
-from wildseg3d_ros.core.files.reading import shown
+from wildseg3d_ros.core.files.reading import printable, shown
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (WildSeg3DError, TimeoutError) as error:
         if verbose:
             traceback.print_exc()
-        print(f"wildseg3d: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        print(f"wildseg3d: error: {printable(str(error))}", file=sys.stderr)
         return ExitCode.UNRELIABLE if isinstance(error, RigError) else ExitCode.ERROR
     except BrokenPipeError:
         _write_nothing_more()

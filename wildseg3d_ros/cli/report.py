@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from wildseg3d_ros.core.errors import shortened
-from wildseg3d_ros.core.files.reading import shown
+from wildseg3d_ros.core.files.reading import printable, shown
 from wildseg3d_ros.core.types import Alignment, CameraVerdict, ObjectCloud
 from wildseg3d_ros.core.types.alignment import EXACT
 from wildseg3d_ros.evaluation import Evaluation, peak_memory_mb
@@ -161,7 +161,7 @@ def lines_of(warnings: Iterable[str]) -> Iterator[str]:
     """Each warning in one line of bounded length, and how many more there are."""
     warnings = list(warnings)
     for warning in warnings[:_MOST_WARNINGS]:
-        yield " ".join(shortened(warning).splitlines())
+        yield printable(shortened(warning))
     if len(warnings) > _MOST_WARNINGS:
         yield f"and {len(warnings) - _MOST_WARNINGS} more"
 

@@ -224,7 +224,8 @@ def _numbers(where: str, name: str, array: NDArray) -> NDArray:
     )
     if not fits:
         raise FileError(f"{where}: {name} must be {np.dtype(wanted)}, got {array.dtype}")
-    return np.ascontiguousarray(array, dtype=wanted)
+    with np.errstate(over="ignore"):  # what is too large is told
+        return np.ascontiguousarray(array, dtype=wanted)
 
 
 def _views(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -33,6 +33,11 @@ _TAGS = (256, 257, 258, 274, 277)
 """Of a TIFF: width, height, bits of each sample, orientation, samples of a pixel."""
 _OF_PARTS, _MOST_PARTS = (279, 325), 1 << 17
 """Tags of a TIFF with the bytes of each strip or tile, and how many it has at most."""
+_ORIENTATION = 274
+_ANIMATION = (b"acTL", b"fcTL", b"fdAT")
+"""Chunks of an animated PNG."""
+_BEFORE_PIXELS = 1000
+"""Chunks of a PNG among which its EXIF data are looked for."""
 _WHOLE = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}
 """What whole numbers of a TIFF are stored as, by the kind of a tag."""
 _OTHERS = {
@@ -62,7 +67,7 @@ class ImageHead:
         kind: the format.
         width, height: pixels as stored.
         bits: of a pixel.
-        orientation: EXIF: 1 upright, 3 by half a turn, 5 to 8 lying; of JPEG alone.
+        orientation: EXIF: 1 upright, 3 by half a turn, 5 to 8 lying.
         held: bytes that are pixels, without what else a file may be filled with; of a PNG, its
             chunks tell.
     """
@@ -85,8 +90,10 @@ def image_head(data: bytes | memoryview) -> ImageHead:
     try:
         if start[:8] == b"\x89PNG\r\n\x1a\n":
             width, height, depth, color = struct.unpack_from(">IIBB", start, 16)
+            if start[12:16] != b"IHDR":
+                raise ValueError
             channels = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(color, 4)
-            return ImageHead("PNG", width, height, depth * channels)
+            return ImageHead("PNG", width, height, depth * channels, _png_orientation(data))
         if start[:2] == b"\xff\xd8":
             return _jpeg(data)
         if start[:4] in (b"II*\x00", b"MM\x00*"):
@@ -94,6 +101,8 @@ def image_head(data: bytes | memoryview) -> ImageHead:
         if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
             return _webp(data)
         if start[:2] == b"BM":
+            if start[14:18] == b"\x0c\x00\x00\x00":  # of OS/2
+                raise ValueError
             width, height = struct.unpack_from("<ii", start, 18)
             rows = abs(height) * (-(-width * 3 // 4) * 4)
             return ImageHead("BMP", width, abs(height), held=_stored(data, rows))
@@ -124,7 +133,7 @@ def decode_image(
     Args:
         data: of a format that :func:`image_head` reads.
         who: what the image is, for error text.
-        flags: of ``cv2.imdecode``.
+        flags: of ``cv2.imdecode``; the orientation is that of the file unless they say otherwise.
         keeps: bytes of a pixel that stay in memory once the image was looked at.
         file: device and inode of the file that the data are from.
         kinds: formats that are read; empty: all.
@@ -146,17 +155,22 @@ def decode_image(
         pixels = head.width * head.height
         held = head.held
         if head.kind == "PNG":
-            held = _check_chunks(memoryview(data))
+            held, data = _still(memoryview(data))
+        if head.kind == "TIFF" and head.orientation > 1:
+            data = _unturned(data)
         made = head.bits // 8 if flags == cv2.IMREAD_UNCHANGED else 3
         take(pixels * made, pixels * keeps, held, file)
         with _quiet():
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+            # OpenCV turns some formats and not others, and TIFF whatever the flags say.
+            as_stored = flags if flags < 0 else flags | cv2.IMREAD_IGNORE_ORIENTATION
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), as_stored)
     except (ValueError, cv2.error) as error:
         reason = error.err if isinstance(error, cv2.error) else str(error)
         raise InputError(f"{who}: {reason}", ErrorCode.BAD_IMAGE) from error
     if image is None:
         raise InputError(f"{who}: it is truncated or damaged", ErrorCode.BAD_IMAGE)
-    return image
+    turns = _TURNS.get(head.orientation) if as_stored != flags else None
+    return image if turns is None else np.ascontiguousarray(turns(image))
 
 
 @contextmanager
@@ -169,10 +183,24 @@ def _quiet() -> Iterator[None]:
         cv2.setLogLevel(before)
 
 
-def _check_chunks(data: memoryview) -> int:
-    """Bytes of a PNG that are pixels. Raises ValueError where it ends early or differs from its
-    checksums, of which OpenCV would make an image with what is left."""
+_TURNS: dict[int, Callable[[NDArray], NDArray]] = {
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.swapaxes(0, 1),
+    6: lambda image: np.rot90(image, -1),
+    7: lambda image: np.rot90(image, 2).swapaxes(0, 1),
+    8: np.rot90,
+}
+"""What turns a stored image upright, by EXIF's orientation."""
+
+
+def _still(data: memoryview) -> tuple[int, memoryview | bytes]:
+    """Bytes of a PNG that are pixels, and the PNG without its animation, whose frames OpenCV may
+    write beyond the image. Raises ValueError where it ends early or differs from its checksums, of
+    which OpenCV would make an image with what is left."""
     at, kind, size, held = 8, b"", len(data), 0
+    kept, begin = [], 0  # what is no animation
     while kind != b"IEND":
         if at + 12 > size:
             raise ValueError("it is truncated")
@@ -183,8 +211,38 @@ def _check_chunks(data: memoryview) -> int:
         if zlib.crc32(data[at + 4 : end]) != _CHECKSUM(data, end)[0]:
             raise ValueError("it is damaged: its checksums do not hold")
         held += length if kind == b"IDAT" else 0
+        if kind in _ANIMATION:
+            kept.append(data[begin:at])
+            begin = end + 4
         at = end + 4
-    return held
+    return held, b"".join([*kept, data[begin:]]) if kept else data
+
+
+def _png_orientation(data: bytes | memoryview) -> int:
+    """What EXIF before the pixels says."""
+    view, at, kind = memoryview(data), 8, b""
+    for _ in range(_BEFORE_PIXELS):
+        if kind in (b"IDAT", b"eXIf") or at + 12 > len(view):
+            break
+        length, kind = _CHUNK(view, at)
+        exif = view[at + 8 : at + 8 + length]
+        at += 12 + length
+        if kind == b"eXIf":
+            return _orientation(exif)
+    return 1
+
+
+def _unturned(data: bytes | memoryview) -> bytes:
+    """A TIFF that says of itself that it is upright."""
+    out = bytearray(data)
+    order = "<" if out[:2] == b"II" else ">"
+    (at,) = struct.unpack_from(f"{order}I", out, 4)
+    (count,) = struct.unpack_from(f"{order}H", out, at)
+    for entry in range(at + 2, at + 2 + 12 * count, 12):
+        tag, kind = struct.unpack_from(f"{order}HH", out, entry)
+        if tag == _ORIENTATION:
+            struct.pack_into(f"{order}{_WHOLE[kind]}", out, entry + 8, 1)
+    return bytes(out)
 
 
 def _jpeg(data: bytes | memoryview) -> ImageHead:
@@ -221,9 +279,13 @@ def _stored(data: bytes | memoryview, most: int) -> int:
 
 def _orientation(exif: memoryview) -> int:
     try:
-        value = _tags(exif).get(274, (1,))[0]
+        return _of_tags(_tags(exif))
     except (struct.error, ValueError, IndexError):
         return 1
+
+
+def _of_tags(tags: Mapping[int, tuple[int, ...]]) -> int:
+    value = tags.get(_ORIENTATION, (1,))[0]
     return value if 1 <= value <= 8 else 1
 
 
@@ -232,7 +294,8 @@ def _tiff(data: bytes | memoryview) -> ImageHead:
     samples = max(tags.get(277, (1,))[0], len(tags.get(258, ())))
     bits = max(tags.get(258, (1,)))
     held = _stored(data, sum(sum(tags.get(tag, ())) for tag in _OF_PARTS))
-    return ImageHead("TIFF", tags[256][0], tags[257][0], samples * max(bits, 8), held=held)
+    size = tags[256][0], tags[257][0]
+    return ImageHead("TIFF", *size, samples * max(bits, 8), _of_tags(tags), held)
 
 
 def _tags(data: memoryview) -> dict[int, tuple[int, ...]]:
@@ -273,17 +336,16 @@ def _webp(data: bytes | memoryview) -> ImageHead:
         width, height = 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF)
     else:
         width, height = (value & 0x3FFF for value in struct.unpack_from("<HH", start, 26))
-    return ImageHead("WebP", width, height, held=_webp_pixels(data))
-
-
-def _webp_pixels(data: bytes | memoryview) -> int:
-    """Bytes in the chunks of a WebP that are pixels."""
-    at, held = 12, 0
+    at, held, orientation = 12, 0, 1
     while at + 8 <= len(data):
         kind, size = _RIFF(data, at)
         held += size if kind in (b"VP8 ", b"VP8L") else 0
+        if kind == b"EXIF":
+            exif = memoryview(data)[at + 8 : at + 8 + size]
+            # Some write the JPEG's mark before it.
+            orientation = _orientation(exif[6:] if bytes(exif[:6]) == b"Exif\x00\x00" else exif)
         at += 8 + size + size % 2
-    return _stored(data, held)
+    return ImageHead("WebP", width, height, 24, orientation, _stored(data, held))
 
 
 def _pnm(data: bytes | memoryview) -> ImageHead:

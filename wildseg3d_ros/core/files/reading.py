@@ -134,4 +134,9 @@ def shown(path: object) -> str:
     """A path, or what a file says, for error text: short, and of printable characters."""
     text = str(path)
     text = text if len(text) <= 300 else f"{text[:200]}...{text[-90:]}"
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return printable(text)
+
+
+def printable(text: str) -> str:
+    """A text of one line without what a terminal would obey."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.splitlines()))

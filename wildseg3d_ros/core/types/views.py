@@ -25,12 +25,21 @@ def _numbers(given: object, what: str) -> NDArray[np.float64]:
         ) from None
 
 
+FARTHEST = 1e9
+"""Metres from its origin that no frame of a camera is: of the Earth's, the farthest are at 1e7."""
+
+
 def check_pose(pose: NDArray, what: str) -> NDArray[np.float64]:
     """The pose (4, 4) as float64; raises InputError, naming ``what``, unless it is rigid."""
     pose = _numbers(pose, what)
     if pose.shape != (4, 4) or not np.isfinite(pose).all():
         raise InputError(
             f"{what}: expected a finite 4x4 matrix, got shape {pose.shape}: {pose.tolist()}",
+            ErrorCode.BAD_CALIBRATION,
+        )
+    if np.abs(pose[:3, 3]).max() > FARTHEST:
+        raise InputError(
+            f"{what}: translation {pose[:3, 3].tolist()} is beyond {FARTHEST:g} m; give metres",
             ErrorCode.BAD_CALIBRATION,
         )
     rotation = pose[:3, :3]

@@ -8,6 +8,7 @@ import pathlib
 import pickle
 import re
 import tarfile
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -80,7 +81,8 @@ def _open_pth(path: Path) -> Checkpoint:
     _refuse_pickles(path)
     try:
         check_pth(path)
-        with torch.serialization.safe_globals(_plain_types()):
+        with torch.serialization.safe_globals(_plain_types()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old storages, a source line each
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         # What is not data is refused before any of it runs.
