@@ -47,7 +47,7 @@ SHELL_WORDS = {".", "cd", "colcon", "cp", "docker", "export", "for", "git", "hf"
                "pip", "python", "python3", "ray", "ros2", "rosdep", "scene_node", "sed", "sudo",
                "touch", "venv/bin/pip", "venv/bin/python", "wildseg3d"}  # fmt: skip
 FENCE = re.compile(
-    r"(?:^ *<!-- (?P<mark>[^\n]*?) -->\n)?^(?P<indent> *)```(?P<kind>\S*)\n(?P<text>.*?)"
+    r"(?:^ *<!-- (?P<mark>[^\n]*?) -->\n)?^(?P<indent> *)```(?P<kind>\S*)[^\n]*\n(?P<text>.*?)"
     r"^(?P=indent)```$",
     re.DOTALL | re.MULTILINE,
 )

@@ -134,9 +134,13 @@ def shown(path: object) -> str:
     """A path, or what a file says, for error text: short, and of printable characters."""
     text = str(path)
     text = text if len(text) <= 300 else f"{text[:200]}...{text[-90:]}"
-    return printable(text)
+    return _printable(text)
 
 
 def printable(text: str) -> str:
-    """A text of one line without what a terminal would obey."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.splitlines()))
+    """A text in one line, without what a terminal would obey."""
+    return _printable(" ".join(text.splitlines()))
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
