@@ -263,7 +263,7 @@ def _check_rig(views: Sequence[View], config: SceneConfig, progress: Progress) -
 
 
 def _warn_of_rig(report: RigReport, progress: Progress, checked: Collection[str] = ()) -> None:
-    """Warns of what is doubtful still, once something else has checked the poses of some."""
+    """Warns of what may be wrong, less what has been checked of some cameras by something else."""
     for text in report.warnings:
         progress.withdraw(text)
     for text in report.warned(checked):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.figures.common import COLORS, Built, shelf, tabletop
+from benchmarks.figures.built_scenes import COLORS, Built, shelf, tabletop
 from wildseg3d_ros.evaluation import evaluate, most_interior_pixel
 from wildseg3d_ros.io.folder import IGNORE, Recording
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.figures.common import TABLETOP, Built, tabletop
+from benchmarks.figures.built_scenes import TABLETOP, Built, tabletop
 from wildseg3d_ros.core.geometry.cameras import back_project, project
 from wildseg3d_ros.core.geometry.similarity import umeyama
 from wildseg3d_ros.core.geometry.transforms import apply, invert

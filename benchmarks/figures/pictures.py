@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmarks import rig_pictures, scaling
 from benchmarks.figures import answers, errors
-from benchmarks.figures.common import IMAGES, tabletop
+from benchmarks.figures.built_scenes import IMAGES, tabletop
 
 QUALITY = 82
 """Of JPEG."""

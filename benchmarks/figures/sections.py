@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks import moving_picture
 from benchmarks.evaluation.plots import PLOTS
 from benchmarks.figures import pictures
-from benchmarks.figures.common import ROOT
+from benchmarks.figures.built_scenes import ROOT
 
 OUT = ROOT / "out" / "figures"
 

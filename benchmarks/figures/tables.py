@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import answers
-from benchmarks.figures.common import ROOT
+from benchmarks.figures.built_scenes import ROOT
 from benchmarks.figures.sections import SECTIONS
 
 MEASURED = "docs/explanation/measured.md"

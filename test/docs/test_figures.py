@@ -14,7 +14,7 @@ from benchmarks import moving_picture
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.evaluation import plots
 from benchmarks.figures import __main__ as runner
-from benchmarks.figures import common, errors, pictures, sections, tables
+from benchmarks.figures import built_scenes, errors, pictures, sections, tables
 from wildseg3d_ros.io.pictures import object_colors
 from wildseg3d_ros.rig import overview
 from wildseg3d_ros.rig import pictures as rig_pictures
@@ -84,7 +84,7 @@ SEEN = {
 @pytest.mark.parametrize("eye", SEEN)
 def test_colours_can_be_told_apart_by_everybody(eye):
     """Of objects, of verdicts on cameras, and of what becomes of points."""
-    drawn = [[int(c[k : k + 2], 16) for k in (1, 3, 5)] for c in common.COLORS]
+    drawn = [[int(c[k : k + 2], 16) for k in (1, 3, 5)] for c in built_scenes.COLORS]
     objects, points = [*object_colors(range(10)).values()], [*rig_pictures.COLORS.values()]
     verdicts = [*{*overview.COLORS.values()}]  # two mean the same
     for colors in (drawn, objects, verdicts, [*points, rig_pictures.NEARLY]):
@@ -106,7 +106,7 @@ def test_table_has_its_columns_and_rows(name):
     page, columns, rows = tables.ROWS[name]
     table = table_of(page, name)
     assert table[0] == "| " + " | ".join(columns) + " |"
-    objects = json.loads((common.TABLETOP / "truth.json").read_text())["objects"]
+    objects = json.loads((built_scenes.TABLETOP / "truth.json").read_text())["objects"]
     if name == "objects":  # whose values a build gives
         assert {row.split("|")[2].strip() for row in table[2:]} == set(objects)
     else:
